@@ -1,1 +1,17 @@
-//! TBD
+//! What Opyard is about: definitions, plans, events, state, limits and errors, as pure data.
+//!
+//! This crate has no clock, no I/O, no randomness and no runtime: what it computes is a function of what it is given.
+
+pub mod component;
+pub mod digest;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod json;
+pub mod limits;
+pub mod memo;
+pub mod metadata;
+pub mod plan;
+pub mod step;
+pub mod time;
+pub mod value;

@@ -1,0 +1,575 @@
+//! Everything that can happen to a run.
+//!
+//! The log is the only truth about a run: scheduling, the memo and every view are folds of it. Wire names are the
+//! snake_case of the variants (`step_start`); they and their fields are stable and documented in `docs/events.md`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::digest::Digest;
+use crate::error::Failure;
+use crate::id::{Name, RunId, StepKey};
+use crate::json::CanonicalJson;
+use crate::limits::Usage;
+use crate::memo::MemoKey;
+use crate::metadata::MetadataEntry;
+use crate::time::Timestamp;
+use crate::value::{ArtifactRef, Yielded};
+
+/// How grave a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For whoever looks for a fault.
+    Debug,
+    /// For whoever watches.
+    Info,
+    /// Something to look at.
+    Warning,
+    /// Something failed.
+    Error,
+    /// Nothing can go on.
+    Critical,
+}
+
+/// A line that a step logged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// How grave.
+    pub level: Level,
+    /// What it says (sanitised).
+    pub message: String,
+    /// Structured fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<(String, CanonicalJson)>,
+}
+
+/// How far a step says that it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Units done.
+    pub done: u64,
+    /// Units in all.
+    pub total: Option<u64>,
+    /// What it is doing (sanitised).
+    pub message: Option<String>,
+}
+
+/// One point of a numeric series of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricPoint {
+    /// The series.
+    pub name: String,
+    /// The value; one that is not finite is kept as none.
+    pub value: Option<f64>,
+    /// Where in the series (an epoch, say).
+    pub step: Option<u64>,
+}
+
+/// An asset that was made or looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AssetEvent {
+    /// The asset.
+    pub asset_key: Vec<String>,
+    /// The partition.
+    pub partition: Option<String>,
+    /// What happened.
+    pub description: Option<String>,
+    /// What is known of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<MetadataEntry>,
+    /// Tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, String)>,
+}
+
+/// Something that was expected, and was so or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// What was expected.
+    pub label: String,
+    /// It was so.
+    pub success: bool,
+    /// More words.
+    pub description: Option<String>,
+    /// What is known of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<MetadataEntry>,
+}
+
+/// Why a step was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// An output that it needs was not yielded.
+    NotYielded,
+    /// A step that it needs failed.
+    UpstreamFailed,
+    /// The run is being canceled.
+    Canceled,
+}
+
+/// One attempt of one step: what its events belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The step.
+    pub step: StepKey,
+    /// How often the step was superseded before. Success is recorded once per step and generation.
+    pub generation: u32,
+    /// 0 on the first try of the generation.
+    pub attempt: u32,
+}
+
+/// One thing that happened to a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The run was asked for. The first event of every run.
+    RunEnqueued {
+        /// The job.
+        job: Name,
+        /// The environment.
+        environment: Option<Name>,
+        /// The artifact that holds the plan, as JSON.
+        plan: ArtifactRef,
+        /// How many steps the plan has (mapped ones count once).
+        steps: u32,
+        /// Tags of the run.
+        tags: BTreeMap<String, String>,
+        /// False: no memo is looked up.
+        use_memo: bool,
+    },
+    /// The run left the queue.
+    RunDequeued,
+    /// Its resources are being made ready.
+    RunStarting,
+    /// Its first steps may start.
+    RunStart,
+    /// Every step ended, none failed.
+    RunSuccess,
+    /// Every step ended, one failed at least.
+    RunFailure {
+        /// Why, in one line; the steps' own failures are in their events.
+        failure: Failure,
+    },
+    /// Somebody asked for the end.
+    RunCanceling {
+        /// Who or what asked.
+        reason: String,
+    },
+    /// Everything that ran has stopped.
+    RunCanceled,
+
+    /// A try of a step begins.
+    StepStart {
+        /// Which.
+        of: Attempt,
+    },
+    /// The values of an input are known.
+    StepInput {
+        /// Which.
+        of: Attempt,
+        /// The input port.
+        port: Name,
+        /// How many values.
+        values: u32,
+        /// BLAKE3 over the identities of the values, in order.
+        identity: Digest,
+    },
+    /// A value was yielded: stored, and handled by its IO manager. Provisional until the step succeeds.
+    StepOutput {
+        /// Which.
+        of: Attempt,
+        /// The value and its port.
+        output: Yielded,
+    },
+    /// The step ended well.
+    StepSuccess {
+        /// Which.
+        of: Attempt,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// The step ended badly, for good. With the code `OPY-309`, it was canceled.
+    StepFailure {
+        /// Which.
+        of: Attempt,
+        /// Why.
+        failure: Failure,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// The step will not run.
+    StepSkipped {
+        /// The step.
+        step: StepKey,
+        /// Its generation.
+        generation: u32,
+        /// Why.
+        reason: SkipReason,
+    },
+    /// A try failed; another follows.
+    StepUpForRetry {
+        /// Which try failed.
+        of: Attempt,
+        /// Why.
+        failure: Failure,
+        /// Not before this moment.
+        not_before: Timestamp,
+        /// What the try cost.
+        usage: Usage,
+    },
+    /// The wait before another try is over.
+    StepRestarted {
+        /// The try that may now start.
+        of: Attempt,
+    },
+    /// What the step was given has changed under it; it starts over.
+    StepSuperseded {
+        /// The step.
+        step: StepKey,
+        /// The generation that begins.
+        generation: u32,
+    },
+    /// The step's result was found in the memo.
+    StepMemoized {
+        /// The step.
+        step: StepKey,
+        /// Its generation.
+        generation: u32,
+        /// The key.
+        key: MemoKey,
+        /// The run that computed it.
+        origin: RunId,
+        /// What it yielded.
+        outputs: Vec<Yielded>,
+    },
+    /// The step's result was looked for in the memo and not found.
+    StepMemoMissed {
+        /// The step.
+        step: StepKey,
+        /// Its generation.
+        generation: u32,
+        /// The key.
+        key: MemoKey,
+    },
+
+    /// An IO manager other than `artifacts` took an output.
+    HandledOutput {
+        /// Which.
+        of: Attempt,
+        /// The output port.
+        port: Name,
+        /// The IO manager.
+        manager: Name,
+        /// Where it keeps the value.
+        locator: CanonicalJson,
+    },
+    /// An asset was made.
+    AssetMaterialization {
+        /// Which.
+        of: Attempt,
+        /// The asset.
+        asset: AssetEvent,
+        /// Said by an earlier execution, found in the memo.
+        from_memo: bool,
+    },
+    /// An asset was looked at.
+    AssetObservation {
+        /// Which.
+        of: Attempt,
+        /// The asset.
+        asset: AssetEvent,
+        /// Said by an earlier execution, found in the memo.
+        from_memo: bool,
+    },
+    /// Something was expected, and was so or not.
+    StepExpectationResult {
+        /// Which.
+        of: Attempt,
+        /// What.
+        expectation: Expectation,
+        /// Said by an earlier execution, found in the memo.
+        from_memo: bool,
+    },
+    /// One point of a series.
+    Metric {
+        /// Which.
+        of: Attempt,
+        /// The point.
+        point: MetricPoint,
+        /// Said by an earlier execution, found in the memo.
+        from_memo: bool,
+    },
+    /// A step logged a line.
+    Log {
+        /// Which.
+        of: Attempt,
+        /// The line.
+        line: LogLine,
+    },
+    /// A step said how far it is.
+    Progress {
+        /// Which.
+        of: Attempt,
+        /// How far.
+        progress: Progress,
+    },
+    /// A step was told of a limit, or went beyond one that drops what is too much.
+    LimitReached {
+        /// Which.
+        of: Attempt,
+        /// The limit, a field of `Limits`.
+        limit: String,
+        /// What happened.
+        detail: String,
+    },
+    /// An op asked for a resource that it was not granted.
+    GrantDenied {
+        /// Which.
+        of: Attempt,
+        /// The key that it asked for.
+        key: String,
+    },
+    /// The engine has something to say.
+    EngineEvent {
+        /// What.
+        message: String,
+        /// More about it.
+        metadata: Vec<MetadataEntry>,
+    },
+}
+
+/// A stored event cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the event '{kind}' cannot be read: {reason}")]
+pub struct EventDecodeError {
+    kind: String,
+    reason: String,
+}
+
+impl RunEvent {
+    /// The wire name.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::RunEnqueued { .. } => "run_enqueued",
+            Self::RunDequeued => "run_dequeued",
+            Self::RunStarting => "run_starting",
+            Self::RunStart => "run_start",
+            Self::RunSuccess => "run_success",
+            Self::RunFailure { .. } => "run_failure",
+            Self::RunCanceling { .. } => "run_canceling",
+            Self::RunCanceled => "run_canceled",
+            Self::StepStart { .. } => "step_start",
+            Self::StepInput { .. } => "step_input",
+            Self::StepOutput { .. } => "step_output",
+            Self::StepSuccess { .. } => "step_success",
+            Self::StepFailure { .. } => "step_failure",
+            Self::StepSkipped { .. } => "step_skipped",
+            Self::StepUpForRetry { .. } => "step_up_for_retry",
+            Self::StepRestarted { .. } => "step_restarted",
+            Self::StepSuperseded { .. } => "step_superseded",
+            Self::StepMemoized { .. } => "step_memoized",
+            Self::StepMemoMissed { .. } => "step_memo_missed",
+            Self::HandledOutput { .. } => "handled_output",
+            Self::AssetMaterialization { .. } => "asset_materialization",
+            Self::AssetObservation { .. } => "asset_observation",
+            Self::StepExpectationResult { .. } => "step_expectation_result",
+            Self::Metric { .. } => "metric",
+            Self::Log { .. } => "log",
+            Self::Progress { .. } => "progress",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::GrantDenied { .. } => "grant_denied",
+            Self::EngineEvent { .. } => "engine_event",
+        }
+    }
+
+    /// The step that it is about.
+    #[must_use]
+    pub const fn step(&self) -> Option<&StepKey> {
+        match self {
+            Self::RunEnqueued { .. }
+            | Self::RunDequeued
+            | Self::RunStarting
+            | Self::RunStart
+            | Self::RunSuccess
+            | Self::RunFailure { .. }
+            | Self::RunCanceling { .. }
+            | Self::RunCanceled
+            | Self::EngineEvent { .. } => None,
+            Self::StepSkipped { step, .. }
+            | Self::StepSuperseded { step, .. }
+            | Self::StepMemoized { step, .. }
+            | Self::StepMemoMissed { step, .. } => Some(step),
+            Self::StepStart { of }
+            | Self::StepInput { of, .. }
+            | Self::StepOutput { of, .. }
+            | Self::StepSuccess { of, .. }
+            | Self::StepFailure { of, .. }
+            | Self::StepUpForRetry { of, .. }
+            | Self::StepRestarted { of }
+            | Self::HandledOutput { of, .. }
+            | Self::AssetMaterialization { of, .. }
+            | Self::AssetObservation { of, .. }
+            | Self::StepExpectationResult { of, .. }
+            | Self::Metric { of, .. }
+            | Self::Log { of, .. }
+            | Self::Progress { of, .. }
+            | Self::LimitReached { of, .. }
+            | Self::GrantDenied { of, .. } => Some(&of.step),
+        }
+    }
+
+    /// The attempt that it is about.
+    #[must_use]
+    pub const fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::StepStart { of }
+            | Self::StepInput { of, .. }
+            | Self::StepOutput { of, .. }
+            | Self::StepSuccess { of, .. }
+            | Self::StepFailure { of, .. }
+            | Self::StepUpForRetry { of, .. }
+            | Self::StepRestarted { of }
+            | Self::HandledOutput { of, .. }
+            | Self::AssetMaterialization { of, .. }
+            | Self::AssetObservation { of, .. }
+            | Self::StepExpectationResult { of, .. }
+            | Self::Metric { of, .. }
+            | Self::Log { of, .. }
+            | Self::Progress { of, .. }
+            | Self::LimitReached { of, .. }
+            | Self::GrantDenied { of, .. } => Some(of),
+            Self::RunEnqueued { .. }
+            | Self::RunDequeued
+            | Self::RunStarting
+            | Self::RunStart
+            | Self::RunSuccess
+            | Self::RunFailure { .. }
+            | Self::RunCanceling { .. }
+            | Self::RunCanceled
+            | Self::StepSkipped { .. }
+            | Self::StepSuperseded { .. }
+            | Self::StepMemoized { .. }
+            | Self::StepMemoMissed { .. }
+            | Self::EngineEvent { .. } => None,
+        }
+    }
+
+    /// The failure that it carries.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::RunFailure { failure } | Self::StepFailure { failure, .. } | Self::StepUpForRetry { failure, .. } => {
+                Some(failure)
+            }
+            _ => None,
+        }
+    }
+
+    /// The payload as JSON text; with [`kind`](Self::kind), all there is to store.
+    #[must_use]
+    pub fn payload(&self) -> String {
+        // Plain data into memory: cannot fail. The adjacent tagging wraps the payload as `{"kind":…,"data":{…}}`.
+        match serde_json::to_value(self) {
+            Ok(Value::Object(mut map)) => map.remove("data").map_or_else(|| "{}".to_owned(), |data| data.to_string()),
+            _ => "{}".to_owned(),
+        }
+    }
+
+    /// Reads a stored event.
+    ///
+    /// # Errors
+    /// When `kind` is not a kind of event, or `payload` is not a payload of that kind.
+    pub fn decode(kind: &str, payload: &str) -> Result<Self, EventDecodeError> {
+        let wrong = |reason: String| EventDecodeError { kind: kind.chars().take(80).collect(), reason };
+        let data: Value = serde_json::from_str(payload).map_err(|error| wrong(error.to_string()))?;
+        let mut map = serde_json::Map::new();
+        map.insert("kind".into(), kind.into());
+        if data.as_object().is_none_or(|object| !object.is_empty()) {
+            map.insert("data".into(), data);
+        }
+        serde_json::from_value(Value::Object(map)).map_err(|error| wrong(error.to_string()))
+    }
+}
+
+/// An event and where it stands in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The run.
+    pub run: RunId,
+    /// Its place in the run: 1, 2, 3, … without gaps.
+    pub seq: u64,
+    /// When it was appended.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: RunEvent,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Waits for its turn.
+    Queued,
+    /// Is being made ready.
+    Starting,
+    /// Runs.
+    Started,
+    /// Ended, nothing failed.
+    Success,
+    /// Ended, something failed.
+    Failure,
+    /// Is being stopped.
+    Canceling,
+    /// Was stopped.
+    Canceled,
+}
+
+impl RunStatus {
+    /// Its wire name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Starting => "starting",
+            Self::Started => "started",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Canceling => "canceling",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    /// Nothing more will happen to the run.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Success | Self::Failure | Self::Canceled => true,
+            Self::Queued | Self::Starting | Self::Started | Self::Canceling => false,
+        }
+    }
+
+    /// The status after `event`; none when the event does not change it.
+    #[must_use]
+    pub const fn after(event: &RunEvent) -> Option<Self> {
+        match event {
+            RunEvent::RunEnqueued { .. } => Some(Self::Queued),
+            RunEvent::RunStarting => Some(Self::Starting),
+            RunEvent::RunStart => Some(Self::Started),
+            RunEvent::RunSuccess => Some(Self::Success),
+            RunEvent::RunFailure { .. } => Some(Self::Failure),
+            RunEvent::RunCanceling { .. } => Some(Self::Canceling),
+            RunEvent::RunCanceled => Some(Self::Canceled),
+            _ => None,
+        }
+    }
+}
+
+/// How long a wait may be at most: a guest or policy that asks for more gets this.
+pub const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,372 @@
+//! The checked DAG of one job: what can be run.
+//!
+//! A [`Plan`] exists only if every check passed: each reference leads somewhere, types fit, configs obey their schemas,
+//! every resource is granted, and there is no cycle. It is plain data (it is stored with each run, so that an old run can
+//! be read after its definitions changed); steps stand in topological order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::component::{Interface, RetryPolicy, TypeName};
+use crate::digest::ComponentDigest;
+use crate::id::{MediaType, Name, StepPath};
+use crate::json::CanonicalJson;
+use crate::limits::Limits;
+use crate::value::ValueRef;
+
+/// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepIx(pub u32);
+
+impl StepIx {
+    /// As an index into slices.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// An output port of a step of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OutputSlot {
+    /// The producing step.
+    pub step: StepIx,
+    /// The index of the port in [`Step::outputs`].
+    pub port: u16,
+}
+
+/// Where the values of an input come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum Source {
+    /// Nowhere: an optional input that is not connected.
+    Unconnected,
+    /// A value that is known before the run: a literal, a default, an artifact named by digest.
+    Given {
+        /// The value.
+        value: ValueRef,
+        /// Its bytes, when they are in the definitions and have to be stored before the run starts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+    /// An output of a step that is not mapped.
+    Output {
+        /// The output.
+        slot: OutputSlot,
+    },
+    /// The item of a dynamic output at this step's mapping key.
+    Item {
+        /// The dynamic output.
+        slot: OutputSlot,
+    },
+    /// The output, at this step's mapping key, of a step mapped over the same dynamic output.
+    SameKey {
+        /// The output.
+        slot: OutputSlot,
+    },
+    /// Several outputs of steps that are not mapped, in order.
+    FanIn {
+        /// The outputs.
+        slots: Vec<OutputSlot>,
+    },
+    /// All values, in key order, of a dynamic output, or of an output of a mapped step.
+    Collect {
+        /// The output.
+        slot: OutputSlot,
+    },
+}
+
+/// An input of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepInput {
+    /// The port.
+    pub port: Name,
+    /// May be absent.
+    pub optional: bool,
+    /// Takes several values.
+    pub many: bool,
+    /// Where its values come from.
+    pub source: Source,
+}
+
+/// An output of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepOutput {
+    /// The port.
+    pub port: Name,
+    /// What its values mean.
+    pub type_name: TypeName,
+    /// The base of the type: `bytes`, `text`, `json`, `table` or `nothing`.
+    pub base: BaseType,
+    /// How its bytes are laid out.
+    pub media_type: MediaType,
+    /// May be left out: a branch.
+    pub optional: bool,
+    /// Yields items with mapping keys.
+    pub dynamic: bool,
+    /// The IO manager that keeps it, a name of [`Plan::io_managers`].
+    pub io_manager: Name,
+}
+
+/// The types that the contract knows; named types of the definitions stand on one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaseType {
+    /// Any bytes.
+    Bytes,
+    /// UTF-8 text.
+    Text,
+    /// JSON (RFC 8259), nested at most 64 deep.
+    Json,
+    /// Rows and columns in one of several media types.
+    Table,
+    /// No bytes: order without data.
+    Nothing,
+}
+
+impl BaseType {
+    /// Every base type.
+    pub const ALL: [Self; 5] = [Self::Bytes, Self::Text, Self::Json, Self::Table, Self::Nothing];
+
+    /// Its name in contracts and definitions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Table => "table",
+            Self::Nothing => "nothing",
+        }
+    }
+
+    /// The base type of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|base| base.name() == name)
+    }
+}
+
+/// What an op may do with a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Look, but not change.
+    Read,
+    /// Look and change.
+    ReadWrite,
+}
+
+/// A resource of the definitions, in the environment of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ResourceSpec {
+    /// Objects by path.
+    ObjectStore {
+        /// Where: `file:///…`, `s3://…`, `gs://…`, `az://…`, `memory:///`. Absolute.
+        url: String,
+        /// The most that any grant of it can give.
+        access: Access,
+        /// What the operator says of its content: the same version, the same content. Makes steps that use it memoisable.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+    },
+}
+
+impl ResourceSpec {
+    /// Its kind, as definitions say it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::ObjectStore { .. } => "object_store",
+        }
+    }
+
+    /// The interface that ops use it through.
+    #[must_use]
+    pub const fn interface(&self) -> Interface {
+        match self {
+            Self::ObjectStore { .. } => Interface::ObjectStore,
+        }
+    }
+
+    /// The declared version of its content.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        match self {
+            Self::ObjectStore { version, .. } => version.as_deref(),
+        }
+    }
+}
+
+/// An IO manager of the definitions, in the environment of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum IoManagerSpec {
+    /// The yard's artifact store: content-addressed, memoised. Keeps nothing else.
+    Artifacts,
+    /// Readable files in an object store, beside the artifact.
+    ObjectStore {
+        /// Where, absolute.
+        url: String,
+        /// The path of each value below `url`, with `{job}`, `{run}`, `{step}`, `{output}`, `{key}`.
+        path: String,
+    },
+}
+
+/// A resource that one step may use, under the name that the op's author gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The op's key.
+    pub key: Name,
+    /// The interface that the op uses it through.
+    pub through: Interface,
+    /// The resource, a name of [`Plan::resources`]; none when the op can do without it and was not granted it.
+    pub resource: Option<Name>,
+    /// What the op may do.
+    pub access: Access,
+}
+
+/// Whether a step's results are kept and used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memo {
+    /// Never.
+    Off,
+    /// For good: the step depends on nothing outside its key.
+    Sound,
+    /// For so long: the step can reach something outside its key, and its author accepts results of that age.
+    For(Duration),
+}
+
+/// A step of the plan: one op, wired.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where it stands.
+    pub path: StepPath,
+    /// The component, by the name in the definitions.
+    pub component_name: Name,
+    /// The component, by its bytes.
+    pub component: ComponentDigest,
+    /// The op.
+    pub op: Name,
+    /// The config: checked, defaults filled in; the very text that the guest is given.
+    pub config: CanonicalJson,
+    /// Its inputs, in the op's order.
+    pub inputs: Vec<StepInput>,
+    /// Its outputs, in the op's order.
+    pub outputs: Vec<StepOutput>,
+    /// Steps that must succeed before, without data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<StepIx>,
+    /// The dynamic output that this step is mapped over: it runs once per item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapped_over: Option<OutputSlot>,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+    /// Its limits.
+    pub limits: Limits,
+    /// Whether and when it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+    /// Linked to nothing through which anything beyond inputs and config could come in.
+    pub hermetic: bool,
+    /// The op is told which run it is in.
+    pub uses_execution: bool,
+    /// Whether its results are used again.
+    pub memo: Memo,
+    /// Tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Step {
+    /// All of its outputs are on the `artifacts` manager of `plan`.
+    #[must_use]
+    pub fn keeps_artifacts_only(&self, plan: &Plan) -> bool {
+        self.outputs
+            .iter()
+            .all(|output| matches!(plan.io_managers.get(&output.io_manager), Some(IoManagerSpec::Artifacts) | None))
+    }
+
+    /// The output slots that its inputs read, in order.
+    pub fn sources(&self) -> impl Iterator<Item = OutputSlot> + '_ {
+        self.inputs.iter().flat_map(|input| {
+            match &input.source {
+                Source::Unconnected | Source::Given { .. } => &[],
+                Source::Output { slot }
+                | Source::Item { slot }
+                | Source::SameKey { slot }
+                | Source::Collect { slot } => std::slice::from_ref(slot),
+                Source::FanIn { slots } => slots.as_slice(),
+            }
+            .iter()
+            .copied()
+        })
+    }
+}
+
+/// What happens to the rest of a run when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailurePolicy {
+    /// Whatever does not need the failed step goes on.
+    #[default]
+    GoOn,
+    /// Nothing more starts, and what runs is canceled.
+    FailFast,
+}
+
+/// What can be run: the checked, wired, bound steps of one job in one environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The job.
+    pub job: Name,
+    /// The environment, if one was chosen.
+    pub environment: Option<Name>,
+    /// Tags of every run of it.
+    pub tags: BTreeMap<String, String>,
+    /// The steps, in topological order.
+    pub steps: Vec<Step>,
+    /// The resources that steps may use.
+    pub resources: BTreeMap<Name, ResourceSpec>,
+    /// The IO managers that keep outputs.
+    pub io_managers: BTreeMap<Name, IoManagerSpec>,
+    /// What happens when a step fails.
+    pub on_failure: FailurePolicy,
+}
+
+impl Plan {
+    /// The step at `ix`.
+    ///
+    /// # Panics
+    /// When `ix` is of another plan.
+    #[must_use]
+    pub fn step(&self, ix: StepIx) -> &Step {
+        &self.steps[ix.index()]
+    }
+
+    /// The indices of all steps, in topological order.
+    pub fn indices(&self) -> impl Iterator<Item = StepIx> + use<> {
+        (0..u32::try_from(self.steps.len()).unwrap_or(u32::MAX)).map(StepIx)
+    }
+
+    /// The output at `slot`.
+    ///
+    /// # Panics
+    /// When `slot` is of another plan.
+    #[must_use]
+    pub fn output(&self, slot: OutputSlot) -> &StepOutput {
+        &self.step(slot.step).outputs[usize::from(slot.port)]
+    }
+
+    /// Finds a step by its path.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<StepIx> {
+        self.indices().find(|ix| self.step(*ix).path.as_str() == path)
+    }
+}

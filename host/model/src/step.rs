@@ -1,0 +1,255 @@
+//! The one door between scheduling and sandbox: what is asked of a component, and what came of it.
+//!
+//! Request and outcome are plain serialisable data, never a handle or a path: the executor may be on another machine.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::component::{ComponentDescription, Interface};
+use crate::digest::{ComponentDigest, Digest};
+use crate::error::Failure;
+use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress};
+use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
+use crate::json::CanonicalJson;
+use crate::limits::{Limits, Usage};
+use crate::plan::{Access, IoManagerSpec, ResourceSpec, StepOutput};
+use crate::value::{ValueRef, Yielded};
+
+/// Executes calls of components. Implemented by the sandbox; called by the engine and, for `Describe`, by the server.
+///
+/// # Contract
+/// Failing is an outcome, not an error: this returns in every case, within the wall limit of the request and a little.
+///
+/// # Cancel safety
+/// Dropping the future cancels: the guest is interrupted, and nothing of it becomes visible.
+#[async_trait]
+pub trait StepExecutor: Send + Sync {
+    /// Executes one call. What happens while it runs goes to `said`, in order and bounded by the limits of the request.
+    async fn execute(&self, request: StepRequest, said: &dyn Said) -> StepOutcome;
+}
+
+/// Takes what a step says while it runs.
+pub trait Said: Send + Sync {
+    /// Takes one saying. Must not block.
+    fn say(&self, saying: Saying);
+}
+
+/// One thing that a step says while it runs. Guest-controlled texts are sanitised and bounded before they get here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Saying {
+    /// A log line.
+    Log(LogLine),
+    /// How far it is.
+    Progress(Progress),
+    /// One point of a series.
+    Metric(MetricPoint),
+    /// An asset was made.
+    Materialized(AssetEvent),
+    /// An asset was looked at.
+    Observed(AssetEvent),
+    /// Something was expected, and was so or not.
+    Expected(Expectation),
+    /// An item of a dynamic output is committed, stored and handled. Provisional until the step succeeds.
+    ItemCommitted(Yielded),
+    /// An IO manager other than `artifacts` took an output.
+    Handled {
+        /// The output port.
+        port: Name,
+        /// The IO manager.
+        manager: Name,
+        /// Where it keeps the value.
+        locator: CanonicalJson,
+    },
+    /// The step was told of a limit, or went beyond one that drops what is too much.
+    LimitReached {
+        /// The limit, a field of [`Limits`].
+        limit: String,
+        /// What happened to what was too much.
+        detail: String,
+    },
+    /// The op asked for a resource that it was not granted.
+    GrantDenied {
+        /// The key that it asked for.
+        key: String,
+    },
+}
+
+/// What one step may use of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceRight {
+    /// The op's key.
+    pub key: Name,
+    /// The interface that it is used through.
+    pub through: Interface,
+    /// The resource and its access; none answers `denied`.
+    pub granted: Option<GrantedResource>,
+}
+
+/// A resource, and what may be done with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantedResource {
+    /// Its name in the definitions.
+    pub name: Name,
+    /// What it is.
+    pub spec: ResourceSpec,
+    /// What may be done: never more than the spec's own access.
+    pub access: Access,
+}
+
+/// The values on one input port.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// None: optional, and unconnected or skipped.
+    Absent,
+    /// One value.
+    One(ValueRef),
+    /// Several, in order.
+    Many(Vec<ValueRef>),
+}
+
+impl Bound {
+    /// The values, in order.
+    #[must_use]
+    pub fn values(&self) -> &[ValueRef] {
+        match self {
+            Self::Absent => &[],
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
+/// An input port and the values on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoundInput {
+    /// The port.
+    pub port: Name,
+    /// Its values.
+    pub bound: Bound,
+}
+
+/// An output port and the manager that keeps what is yielded on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoundOutput {
+    /// The port.
+    pub output: StepOutput,
+    /// The IO manager named by `output.io_manager`.
+    pub manager: IoManagerSpec,
+}
+
+/// A call of an op.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpCall {
+    /// The component.
+    pub component: ComponentDigest,
+    /// The op.
+    pub op: Name,
+    /// Its config.
+    pub config: CanonicalJson,
+    /// The key of the item that this step is mapped over.
+    pub mapping_key: Option<MappingKey>,
+    /// Its inputs. Values on `nothing` ports are left out.
+    pub inputs: Vec<BoundInput>,
+    /// Its outputs.
+    pub outputs: Vec<BoundOutput>,
+    /// What it may use.
+    pub rights: Vec<ResourceRight>,
+    /// It lists `execution`, and is told which run it is in.
+    pub uses_execution: bool,
+    /// It is linked to nothing through which anything beyond inputs and config could come in: clock and randomness are
+    /// virtual, seeded from `seed`.
+    pub hermetic: bool,
+    /// The seed of virtual randomness: the memo key's bytes for a hermetic op.
+    pub seed: Digest,
+    /// Tags of run and step, for `execution`.
+    pub tags: Vec<(String, String)>,
+}
+
+/// A value to hand to an IO manager other than `artifacts`, when no op runs that would do so (a memo hit).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HandleCall {
+    /// The output and its manager.
+    pub output: BoundOutput,
+    /// The value; its artifact is in the store.
+    pub value: ValueRef,
+}
+
+/// What is asked of a component.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    /// Run an op.
+    Op(Box<OpCall>),
+    /// Hand a value to an IO manager.
+    HandleOutput(Box<HandleCall>),
+    /// Say what the component ships. Pure: everything but `describe` traps.
+    Describe {
+        /// The component.
+        component: ComponentDigest,
+    },
+}
+
+/// One call, and whose it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRequest {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The run and step that it is for; none for `Describe`.
+    pub step: Option<StepIdentity>,
+    /// What is asked.
+    pub call: Call,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// Which execution of which step a call is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepIdentity {
+    /// The job.
+    pub job: Name,
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub key: StepKey,
+    /// 0 on the first try.
+    pub attempt: u32,
+}
+
+/// What came of a call, and what it cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepOutcome {
+    /// What came of it.
+    pub result: StepResult,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum StepResult {
+    /// The op succeeded.
+    Success {
+        /// What it yielded: every item and output, stored and handled. Nothing is yielded on `nothing` ports.
+        outputs: Vec<Yielded>,
+        /// False when it was told of a limit or of something unavailable: its result must not be used again.
+        memoisable: bool,
+    },
+    /// The component said what it ships.
+    Described(Box<ComponentDescription>),
+    /// The IO manager took the value: `value.kept` is filled in.
+    Handled(Box<ValueRef>),
+    /// It did not succeed.
+    Failure(Failure),
+    /// The op asks for another try.
+    Retry {
+        /// Why, in its own words (sanitised).
+        description: String,
+        /// How long to wait; none = as the policy says.
+        delay: Option<Duration>,
+    },
+}

@@ -1,0 +1,91 @@
+//! The event log: the only truth about runs.
+
+use async_trait::async_trait;
+use futures::future::{BoxFuture, FutureExt, Shared};
+use futures::stream::BoxStream;
+use opyard_model::event::{Recorded, RunEvent};
+use opyard_model::id::RunId;
+use opyard_model::time::Timestamp;
+
+use crate::error::StoreError;
+
+/// Becomes ready when what it stands for is committed and synced, or when that failed. Cheap to clone; every clone gets
+/// the same answer, and dropping it changes nothing.
+#[derive(Clone)]
+pub struct Durable(Shared<BoxFuture<'static, Result<(), StoreError>>>);
+
+impl Durable {
+    /// Wraps a future.
+    pub fn new(future: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Self {
+        Self(future.boxed().shared())
+    }
+
+    /// Something that is durable already.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::new(std::future::ready(Ok(())))
+    }
+
+    /// Waits.
+    ///
+    /// # Errors
+    /// When the commit failed: what it held is not recorded, and neither is anything that was appended to the run later.
+    pub async fn wait(&self) -> Result<(), StoreError> {
+        self.0.clone().await
+    }
+}
+
+impl std::fmt::Debug for Durable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Durable")
+    }
+}
+
+/// The answer to an append.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The sequence number of the last event of the run, the appended ones included.
+    pub last_seq: u64,
+    /// When the appended events, and all before them, are durable.
+    pub durable: Durable,
+}
+
+/// The event log of one tenant.
+///
+/// # Contract
+/// Events of a run have gap-free sequence numbers from 1. `append` is all or nothing, in the order of the calls. An
+/// accepted event is in the run's *tail*: the caller may fold it at once; it is *durable* when [`Accepted::durable`] says
+/// so. After one failed commit every later `durable` of that run fails and the tail is dropped: the caller drops its
+/// state too and folds again from [`read`](Self::read). `read` and `follow` show durable events only.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// Appends `events`, all or none, to the run's tail.
+    ///
+    /// `expected` is the sequence number of the last event that the caller has folded, 0 for a new run. Waits only when
+    /// too much is on its way to the disk already (back-pressure). Empty `events` only checks `expected`.
+    ///
+    /// # Limits
+    /// At most 10,000 events and 16 MiB of payload a call.
+    ///
+    /// # Errors
+    /// `Conflict` when `expected` is stale; `TooLarge`; `Unavailable` when the log is closed.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the events are accepted or not.
+    async fn append(
+        &self,
+        run: RunId,
+        expected: u64,
+        events: Vec<(Timestamp, RunEvent)>,
+    ) -> Result<Accepted, StoreError>;
+
+    /// Reads durable events of a run after sequence number `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Unreadable`. A run that is not there has no events.
+    async fn read(&self, run: RunId, after: u64, limit: usize) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Follows a run: durable events after `after`, then those to come, until the run's final event. Also sees what other
+    /// processes commit, within half a second.
+    fn follow(&self, run: RunId, after: u64) -> BoxStream<'static, Result<Recorded, StoreError>>;
+}

@@ -1,0 +1,59 @@
+//! The memo: results that may be used again.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use opyard_model::id::RunId;
+use opyard_model::memo::{MemoEntry, MemoKey};
+
+use crate::error::StoreError;
+use crate::event_log::Durable;
+
+/// The answer to a look-up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MemoAnswer {
+    /// The result is here, and all of its artifacts are.
+    Hit(Box<MemoEntry>),
+    /// It is not, or too old, or one of its artifacts is missing. The asking run holds the key from now on (for `lease`,
+    /// which asking again renews): it computes the result, or lets go.
+    Miss,
+    /// Another run is computing it. Ask again when its lease ends, or when the returned wait is over.
+    Busy {
+        /// How long the holder's lease lasts still.
+        wait: Duration,
+    },
+}
+
+/// The memo of one tenant.
+///
+/// # Contract
+/// One computation per key at a time: between a `Miss` and the holder's `record` or `release`, or the end of its lease,
+/// everyone else is told `Busy`. First writer wins.
+#[async_trait]
+pub trait MemoStore: Send + Sync {
+    /// Looks up results not older than `max_age` (none = any age), one answer per key, in order. A miss is a claim for
+    /// `holder`, for `lease`.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn look_up(
+        &self,
+        keys: &[MemoKey],
+        max_age: Option<Duration>,
+        holder: RunId,
+        lease: Duration,
+    ) -> Result<Vec<MemoAnswer>, StoreError>;
+
+    /// Stores a result and frees its key. It becomes durable after everything that was appended to the event log before:
+    /// a memo never outlives the success that it is of. An entry that is there already stays.
+    ///
+    /// # Errors
+    /// `Unavailable`, `TooLarge` (over 1 MiB as JSON).
+    async fn record(&self, entry: MemoEntry) -> Result<Durable, StoreError>;
+
+    /// Frees a key without a result.
+    ///
+    /// # Errors
+    /// `Unavailable`; the lease frees it then.
+    async fn release(&self, key: MemoKey, holder: RunId) -> Result<(), StoreError>;
+}
