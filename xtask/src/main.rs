@@ -1,1 +1,68 @@
-fn main() {}
+//! What is typed to work on Opyard: `cargo xtask demo`, `cargo xtask test`, `cargo xtask guests`.
+
+mod component;
+mod demo;
+mod guests;
+mod process;
+mod test;
+mod toolchain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::toolchain::Choice;
+
+/// Works on Opyard: everything that a checkout needs is set up on the way.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Builds everything and runs the penguins pipeline. Run it twice: the second time nearly all of it is known.
+    Demo {
+        /// Where the compiler for components comes from.
+        #[arg(long, value_enum, default_value_t)]
+        toolchain: Choice,
+    },
+    /// Runs every check and every test.
+    Test {
+        /// Also what takes long: ignored tests, every component by the second toolchain and from another folder.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Builds the components of `guest-examples/` into `target/guests/`. Rebuilds nothing that has not changed.
+    Guests {
+        /// Where the compiler for components comes from.
+        #[arg(long, value_enum, default_value_t)]
+        toolchain: Choice,
+        /// Only these; all when none is named.
+        names: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Demo { toolchain } => demo::run(toolchain),
+        Verb::Test { full } => test::run(full),
+        Verb::Guests { toolchain, names } => guests::run(toolchain, &names),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The checkout.
+fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().expect("xtask is a folder of the checkout").to_owned()
+}

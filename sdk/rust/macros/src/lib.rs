@@ -1,0 +1,44 @@
+//! The macros of `opyard-guest`: documented where they are used from, in that crate.
+
+mod attribute;
+mod op;
+mod outputs;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, ItemFn, parse_macro_input};
+
+/// Makes an op of a function: its ports, config schema, resources and documentation follow from the signature.
+///
+/// - The doc comment is the op's description; a doc comment on a parameter is that port's.
+/// - The parameter named `config` (or marked `#[config]`) is the config: any type with `Deserialize` and `JsonSchema`.
+/// - A parameter is an input port (`Bytes`, `Text`, `Json<T>`, `JsonLines<T>`, `Csv<T>`, `Reader`, `Nothing`; in
+///   `Option<…>` when optional, in `Vec<…>` for many), a resource (`ObjectStore`; its name is the key), an output that
+///   is written piece by piece (`Writer`, `Dynamic<…>`), or `Execution`.
+/// - The result is one output, named `result`, or a struct with `#[derive(Outputs)]`, or `()`; each may be in a
+///   `Result<…, Failure>`.
+///
+/// # Attributes
+/// `#[op(…)]` takes
+/// - `name = "…"` in place of the function's name,
+/// - `tags(team = "ecology", …)`,
+/// - `retry(max = 3, delay = "2s", backoff = constant | linear | exponential, jitter = none | full | plus_minus)`,
+/// - `deterministic = false` for an op that may give other outputs for the same inputs,
+/// - `result(name = "…", type = "…", media = "…", doc = "…")` for a single output.
+///
+/// `#[port(…)]` on a parameter takes `name = "…"`, `type = "…"` (a named type), `media = "…"` (several for an input, best
+/// first, as `media("…", "…")`), and, on a `Json` or `Text` input, `default = …`.
+#[proc_macro_attribute]
+pub fn op(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let attribute = parse_macro_input!(attribute as attribute::OpAttribute);
+    let function = parse_macro_input!(item as ItemFn);
+    op::expand(&attribute, function).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes the outputs of an op of a struct: a port per field, optional where the field is an `Option`.
+///
+/// A doc comment on a field is that port's; `#[port(name = "…", type = "…", media = "…")]` says the rest.
+#[proc_macro_derive(Outputs, attributes(port))]
+pub fn outputs(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as DeriveInput);
+    outputs::expand(item).unwrap_or_else(syn::Error::into_compile_error).into()
+}

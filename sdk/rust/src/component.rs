@@ -1,0 +1,162 @@
+//! From ops to a component.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::Failure;
+use crate::bindings::opyard::op::types::OpError;
+use crate::definition::OpDefinition;
+use crate::port::Role;
+use crate::{context, definition, events};
+
+/// What `#[op]` makes of a function. Implemented by the macro alone.
+pub trait Op {
+    /// The op's name.
+    const NAME: &'static str;
+
+    /// Describes the op. Pure.
+    fn definition() -> OpDefinition;
+
+    /// Runs the op: gets the parameters, calls the function, writes the outputs.
+    ///
+    /// # Errors
+    /// Why the op did not succeed.
+    fn execute() -> Result<(), Failure>;
+}
+
+/// An op without ports.
+#[must_use]
+pub fn definition(name: &str, description: &str) -> OpDefinition {
+    definition::op(name, description)
+}
+
+/// Adds the schema of the config type to an op's definition.
+pub fn declare_config<T: DeserializeOwned + JsonSchema>(op: &mut OpDefinition) {
+    op.config_schema = Some(definition::schema::<T>());
+}
+
+/// The step's config.
+///
+/// # Errors
+/// The schema let something pass that the type does not accept.
+pub fn config<T: DeserializeOwned + JsonSchema>() -> Result<T, Failure> {
+    let config = context::config();
+    serde_json::from_str(&config).map_err(|error| Failure::from(error).while_doing("config").no_retry())
+}
+
+/// A default value as JSON.
+///
+/// # Panics
+/// When the value has no JSON form: the author sees it when the component is described.
+pub fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("a default value has a JSON form")
+}
+
+/// Runs one op of a component and turns its failure into what the host understands.
+///
+/// # Errors
+/// Why the op did not succeed.
+pub fn execute(run: fn() -> Result<(), Failure>) -> Result<(), OpError> {
+    std::panic::set_hook(Box::new(|panic| {
+        // After this the instance traps, and of a trap the host sees no text.
+        events::log(events::Level::Critical, &panic.to_string(), &[]);
+    }));
+    run().map_err(Failure::into_op_error)
+}
+
+/// The host asked for an op that `describe` never told it of.
+///
+/// # Errors
+/// Always.
+pub fn unknown(op: &str) -> Result<(), OpError> {
+    Err(Failure::new(format!("this component has no op `{op}`")).no_retry().into_op_error())
+}
+
+/// Refuses, at compile time, two ops of one name.
+pub const fn assert_distinct(names: &[&str]) {
+    let mut i = 0;
+    while i < names.len() {
+        let mut j = i + 1;
+        while j < names.len() {
+            assert!(!same(names[i], names[j]), "two ops of this component have the same name");
+            j += 1;
+        }
+        i += 1;
+    }
+}
+
+/// Refuses, at compile time, an output handle among the parameters that is named like an output that is returned.
+pub const fn assert_outputs_distinct(parameters: &[(&str, Role)], single: bool, result: &str, outputs: &[&str]) {
+    let mut i = 0;
+    while i < parameters.len() {
+        let (name, role) = parameters[i];
+        if matches!(role, Role::Output) {
+            assert!(!(single && same(name, result)), "a parameter and the result are outputs of the same name");
+            let mut j = 0;
+            while j < outputs.len() {
+                assert!(!same(name, outputs[j]), "a parameter and a field of the result are outputs of the same name");
+                j += 1;
+            }
+        }
+        i += 1;
+    }
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops and exports them.
+///
+/// ```
+/// use opyard_guest::{Text, component, op};
+///
+/// /// Shouts.
+/// #[op]
+/// fn shout(text: Text) -> Text {
+///     Text::new(text.to_uppercase())
+/// }
+///
+/// component! { ops: [shout] }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! component {
+    (ops: [$($op:path),+ $(,)?] $(,)?) => {
+        const _: () = {
+            struct Component;
+
+            $crate::__private::assert_distinct(&[$(<$op as $crate::__private::Op>::NAME),+]);
+
+            impl $crate::bindings::exports::opyard::op::ops::Guest for Component {
+                fn describe() -> ::std::vec::Vec<$crate::__private::OpDefinition> {
+                    ::std::vec![$(<$op as $crate::__private::Op>::definition()),+]
+                }
+
+                fn execute(
+                    op: ::std::string::String,
+                ) -> ::core::result::Result<(), $crate::__private::OpError> {
+                    $(
+                        if op == <$op as $crate::__private::Op>::NAME {
+                            return $crate::__private::execute(<$op as $crate::__private::Op>::execute);
+                        }
+                    )+
+                    $crate::__private::unknown(&op)
+                }
+            }
+
+            $crate::bindings::export!(Component with_types_in $crate::bindings);
+        };
+    };
+}

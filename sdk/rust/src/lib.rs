@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+
+#[doc(hidden)]
+pub mod bindings;
+mod component;
+pub mod context;
+pub mod definition;
+pub mod events;
+mod failure;
+pub mod metadata;
+pub mod port;
+pub mod resource;
+mod stream;
+mod value;
+
+pub use context::Execution;
+pub use failure::{Context, Failure, Retry};
+pub use metadata::MetadataValue;
+pub use opyard_guest_macros::{Outputs, op};
+pub use port::Nothing;
+pub use resource::ObjectStore;
+pub use stream::{Dynamic, Reader, Writer};
+pub use value::{Bytes, Csv, Json, JsonLines, Text};
+
+pub use schemars;
+pub use serde;
+pub use serde_json;
+
+/// What the macros refer to. Not part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::bindings::opyard::op::types::OpError;
+    pub use crate::component::{
+        Op, assert_distinct, assert_outputs_distinct, config, declare_config, definition, execute, json, unknown,
+    };
+    pub use crate::definition::{Backoff, Jitter, OpDefinition, RetryPolicy};
+    pub use crate::port::{Argument, Outcome, OutputField, Outputs, Port};
+    pub use crate::Failure;
+}

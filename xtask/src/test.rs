@@ -1,0 +1,170 @@
+//! `cargo xtask test`: everything that has to pass.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::guests::{self, Build};
+use crate::toolchain::{self, Choice, Toolchain};
+use crate::{process, root};
+
+type Stage = Box<dyn Fn() -> Result<()>>;
+
+/// The one component that the second toolchain builds where time counts.
+const SMALL: &str = "textkit";
+
+/// Runs every stage, and stops at the first that fails.
+pub(crate) fn run(full: bool) -> Result<()> {
+    let started = Instant::now();
+    let mut stages: Vec<(&str, Stage)> = vec![
+        ("components", Box::new(|| guests::run(Choice::Auto, &[]))),
+        ("format", Box::new(|| in_all(|command| command.args(["fmt", "--all", "--check"])))),
+        ("clippy", Box::new(|| in_all(|command| command.args(CLIPPY).args(["--", "--deny", "warnings"])))),
+        ("tests", Box::new(move || tests(full))),
+        ("tests of the guests", Box::new(guest_tests)),
+        ("documentation examples", Box::new(|| cargo(&["test", "--workspace", "--doc", "--quiet"]))),
+        ("documentation", Box::new(documentation)),
+        ("licences and duplicates", Box::new(deny)),
+        ("components by Debian's toolchain", Box::new(move || second_toolchain(full))),
+    ];
+    if full {
+        stages.push(("components from another folder", Box::new(other_folder)));
+    }
+    let count = stages.len();
+    for (index, (name, stage)) in stages.iter().enumerate() {
+        eprintln!("\n==> {}/{count} {name}", index + 1);
+        let stage_started = Instant::now();
+        stage().with_context(|| format!("stage `{name}`"))?;
+        eprintln!("    {name}: passed in {}", shown(stage_started.elapsed()));
+    }
+    eprintln!("\nall {count} stages passed in {}", shown(started.elapsed()));
+    Ok(())
+}
+
+const CLIPPY: [&str; 4] = ["clippy", "--workspace", "--all-targets", "--quiet"];
+
+/// Runs cargo in each of the three workspaces: the host, the SDK, the example components.
+fn in_all(arguments: impl Fn(&mut Command) -> &mut Command) -> Result<()> {
+    let root = root();
+    process::run(arguments(&mut process::cargo(&root)))?;
+    process::run(arguments(&mut guest_cargo("sdk/rust")))?;
+    process::run(arguments(&mut guest_cargo("guest-examples")))
+}
+
+/// Cargo in a workspace of guests, sharing what is built natively for them.
+fn guest_cargo(folder: &str) -> Command {
+    let mut command = process::cargo(&root().join(folder));
+    command.env("CARGO_TARGET_DIR", root().join("target/guests-build/native"));
+    command
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    process::run(process::cargo(&root()).args(arguments))
+}
+
+/// The tests of the host, by nextest where it is installed.
+fn tests(full: bool) -> Result<()> {
+    let root = root();
+    let mut command = process::cargo(&root);
+    if process::succeeds(process::cargo(&root).args(["nextest", "--version"])) {
+        command.args(["nextest", "run", "--workspace"]);
+        if full {
+            command.args(["--run-ignored", "all"]);
+        }
+    } else {
+        eprintln!("    cargo-nextest is not installed: using cargo test");
+        command.args(["test", "--workspace", "--all-targets", "--quiet"]);
+        if full {
+            command.args(["--", "--include-ignored"]);
+        }
+    }
+    process::run(&mut command)
+}
+
+/// The tests of the SDK, its documentation examples and compile errors, and of the example components.
+fn guest_tests() -> Result<()> {
+    process::run(guest_cargo("sdk/rust").args(["test", "--workspace", "--all-features", "--quiet"]))?;
+    process::run(guest_cargo("guest-examples").args(["test", "--workspace", "--quiet"]))
+}
+
+fn documentation() -> Result<()> {
+    let document = |command: &mut Command| {
+        process::run(command.env("RUSTDOCFLAGS", "--deny warnings").args([
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--quiet",
+        ]))
+    };
+    document(&mut process::cargo(&root()))?;
+    document(&mut guest_cargo("sdk/rust"))
+}
+
+fn deny() -> Result<()> {
+    if !process::succeeds(process::cargo(&root()).args(["deny", "--version"])) {
+        eprintln!("    skipped: cargo-deny is not installed (cargo install --locked cargo-deny)");
+        return Ok(());
+    }
+    cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"])?;
+    // The database of advisories is fetched: without a network that is no fault of the code.
+    if !process::succeeds(process::cargo(&root()).args(["deny", "fetch"])) {
+        eprintln!("    advisories: skipped, the database cannot be had here");
+        return Ok(());
+    }
+    cargo(&["deny", "--workspace", "check", "advisories"])
+}
+
+/// Components that the second route makes can reach and offer the same.
+fn second_toolchain(full: bool) -> Result<()> {
+    if let Some(obstacle) = toolchain::debian_obstacle() {
+        eprintln!("    skipped: {obstacle}");
+        return Ok(());
+    }
+    let names = if full { Vec::new() } else { vec![SMALL.to_owned()] };
+    let root = root();
+    let build = |choice, folder: &str| {
+        let toolchain = Toolchain::set_up(choice)?;
+        let into = root.join("target").join(folder);
+        guests::build(&Build { checkout: &root, toolchain: &toolchain, names: &names, into: &into })
+    };
+    let first = build(Choice::Auto, "guests")?;
+    let second = build(Choice::Debian, "guests-debian")?;
+    for (first, second) in first.iter().zip(&second) {
+        if first.world != second.world {
+            bail!("{}: {:?} by the first toolchain, {:?} by Debian's", first.name, first.world, second.world);
+        }
+    }
+    Ok(())
+}
+
+/// The same sources in another folder make the same bytes.
+fn other_folder() -> Result<()> {
+    let root = root();
+    let toolchain = Toolchain::set_up(Choice::Auto)?;
+    let copy = root.join("target/elsewhere");
+    if copy.exists() {
+        std::fs::remove_dir_all(&copy)?;
+    }
+    std::fs::create_dir_all(copy.join("sdk"))?;
+    for folder in ["wit", "guest-examples", "sdk/rust"] {
+        process::run(Command::new("cp").arg("-R").arg(root.join(folder)).arg(copy.join(folder)))?;
+    }
+    let here = Build { checkout: &root, toolchain: &toolchain, names: &[], into: &root.join("target/guests") };
+    let there = Build { checkout: &copy, toolchain: &toolchain, names: &[], into: &copy.join("target/guests") };
+    for (here, there) in guests::build(&here)?.iter().zip(&guests::build(&there)?) {
+        if std::fs::read(&here.path)? != std::fs::read(&there.path)? {
+            bail!("{}: other bytes when built in {}", here.name, copy.display());
+        }
+    }
+    Ok(())
+}
+
+fn shown(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{:.0} min {:02.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+    }
+}
