@@ -1,0 +1,405 @@
+//! Where a run stands: the fold of its events, live and on recovery by the same code.
+//!
+//! [`RunState::apply`] is the only transition table. It keeps, beside the state of every step, a few *indices* (what may
+//! start, what waits for a moment, what has to be skipped), each of which follows from the states alone; they are there so
+//! that deciding costs nothing for steps about which nothing has changed.
+
+mod apply;
+mod bind;
+mod wiring;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::error::Failure;
+use crate::event::{Attempt, RunStatus, SkipReason};
+use crate::id::{MappingKey, StepKey};
+use crate::plan::{Memo, Plan, StepIx};
+use crate::time::Timestamp;
+use crate::value::{ValueRef, Yielded};
+
+use wiring::Wiring;
+
+/// One step of a run: a step of the plan and, when that is mapped, the key of its item.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceId {
+    /// The step of the plan.
+    pub step: StepIx,
+    /// The key of the item.
+    pub key: Option<MappingKey>,
+}
+
+impl InstanceId {
+    /// Its step key.
+    #[must_use]
+    pub fn step_key(&self, plan: &Plan) -> StepKey {
+        StepKey { path: plan.step(self.step).path.clone(), mapping: self.key.iter().cloned().collect() }
+    }
+}
+
+/// Where one step of a run stands.
+///
+/// `pending -> ready -> running -> (success | skipped | up_for_retry -> ready | failure | canceled)`; `skipped` and
+/// `canceled` also from `pending` and `ready`; `step_superseded` leads back to `pending`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepState {
+    /// Waits for steps before it.
+    Pending,
+    /// May run; the memo may have to be asked before.
+    Ready {
+        /// The try that comes next, from 0.
+        attempt: u32,
+        /// Whether its memo has to be, or was, looked up.
+        memo: MemoStanding,
+    },
+    /// Runs.
+    Running {
+        /// The try, from 0.
+        attempt: u32,
+        /// What it has yielded on plain ports so far.
+        outputs: Vec<Yielded>,
+    },
+    /// A try failed; another follows.
+    UpForRetry {
+        /// The try that comes next.
+        attempt: u32,
+        /// Not before this moment.
+        not_before: Timestamp,
+    },
+    /// Ended well.
+    Success {
+        /// What it yielded on plain ports, in port order.
+        outputs: Vec<Yielded>,
+        /// Found in the memo.
+        memoized: bool,
+    },
+    /// Will not run.
+    Skipped(SkipReason),
+    /// Ended badly.
+    Failure(Box<Failure>),
+    /// Was stopped.
+    Canceled,
+}
+
+/// Whether the memo has anything to say about a step that is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoStanding {
+    /// It is to be asked.
+    Unknown,
+    /// It was asked and has nothing, or is not asked at all.
+    Run,
+}
+
+impl StepState {
+    /// The name that events, the command line and queries use.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Ready { .. } => "ready",
+            Self::Running { .. } => "running",
+            Self::UpForRetry { .. } => "up_for_retry",
+            Self::Success { memoized: true, .. } => "memoized",
+            Self::Success { .. } => "success",
+            Self::Skipped(_) => "skipped",
+            Self::Failure(_) => "failure",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    /// It has ended.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Pending | Self::Ready { .. } | Self::Running { .. } | Self::UpForRetry { .. } => false,
+            Self::Success { .. } | Self::Skipped(_) | Self::Failure(_) | Self::Canceled => true,
+        }
+    }
+}
+
+/// One item of a dynamic output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Its value.
+    pub value: ValueRef,
+    /// The try that yielded it last.
+    attempt: u32,
+}
+
+/// A step of a run, with what outlives its tries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Where it stands.
+    pub state: StepState,
+    /// How often it was superseded.
+    pub generation: u32,
+    /// Dependencies that have not settled. Meaningful while pending.
+    waiting: u32,
+    /// What it was given has changed: it is to be superseded.
+    stale: bool,
+    /// Items of its dynamic outputs, per port index, in key order. Provisional until it succeeds.
+    items: BTreeMap<(u16, MappingKey), Item>,
+}
+
+impl Instance {
+    fn new(waiting: u32) -> Self {
+        Self { state: StepState::Pending, generation: 0, waiting, stale: false, items: BTreeMap::new() }
+    }
+
+    /// It has ended, and nothing that it was given has changed since.
+    fn is_settled(&self) -> bool {
+        self.state.is_final() && !self.stale
+    }
+
+    /// Items of one dynamic output, in key order.
+    pub fn items(&self, port: u16) -> impl Iterator<Item = (&MappingKey, &ValueRef)> {
+        // The range over a composite key would need an owned upper bound; ports are few, items are many but this is
+        // only read when a collect starts or a run is shown.
+        self.items.iter().filter(move |((at, _), _)| *at == port).map(|((_, key), item)| (key, &item.value))
+    }
+
+    /// Everything that it has yielded: plain outputs, then items.
+    #[must_use]
+    pub fn yielded(&self, outputs: &[crate::plan::StepOutput]) -> Vec<Yielded> {
+        let plain = match &self.state {
+            StepState::Running { outputs, .. } | StepState::Success { outputs, .. } => outputs.as_slice(),
+            _ => &[],
+        };
+        let items = self.items.iter().filter_map(|((port, _), item)| {
+            Some(Yielded { port: outputs.get(usize::from(*port))?.port.clone(), value: item.value.clone() })
+        });
+        plain.iter().cloned().chain(items).collect()
+    }
+}
+
+/// A step of the plan, in a run.
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    /// Runs once.
+    Single(Instance),
+    /// Runs once per item.
+    Mapped {
+        /// The items so far.
+        instances: BTreeMap<MappingKey, Instance>,
+        /// How many of them have not settled.
+        unsettled: u32,
+        /// No more items will come.
+        closed: bool,
+    },
+}
+
+/// An event that cannot follow the ones before it: a bug of ours, or an altered log.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the event '{event}' of {subject} cannot follow: {reason}")]
+pub struct IllegalTransition {
+    event: &'static str,
+    subject: String,
+    reason: String,
+}
+
+/// How many steps ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Ran and ended well.
+    pub success: u32,
+    /// Found in the memo.
+    pub memoized: u32,
+    /// Skipped.
+    pub skipped: u32,
+    /// Ended badly.
+    pub failure: u32,
+    /// Stopped.
+    pub canceled: u32,
+    /// Not ended.
+    pub open: u32,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunState {
+    plan: Arc<Plan>,
+    wiring: Arc<Wiring>,
+    status: Option<RunStatus>,
+    last_seq: u64,
+    use_memo: bool,
+    nodes: Vec<Node>,
+    /// Nodes that have not settled as a whole.
+    open_nodes: usize,
+    failed: u32,
+    indices: Indices,
+}
+
+/// What follows from the states, kept so that deciding need not look at every step.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Indices {
+    /// Ready, and the memo is to be asked.
+    unlooked: BTreeSet<InstanceId>,
+    /// Ready to run.
+    runnable: BTreeSet<InstanceId>,
+    /// Running.
+    running: BTreeSet<InstanceId>,
+    /// Waiting for a moment.
+    retries: BTreeSet<(Timestamp, InstanceId)>,
+    /// Pending, and can only be skipped.
+    skips: BTreeMap<InstanceId, SkipReason>,
+    /// To be superseded.
+    stale: BTreeSet<InstanceId>,
+}
+
+impl RunState {
+    /// The state of a run of `plan` before its first event.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>) -> Self {
+        let wiring = Arc::new(Wiring::of(&plan));
+        let nodes: Vec<_> = plan
+            .indices()
+            .map(|ix| match plan.step(ix).mapped_over {
+                None => Node::Single(Instance::new(wiring.whole_dependencies(ix))),
+                Some(_) => Node::Mapped { instances: BTreeMap::new(), unsettled: 0, closed: false },
+            })
+            .collect();
+        let open_nodes = nodes.len();
+        Self { plan, wiring, status: None, last_seq: 0, use_memo: true, nodes, open_nodes, failed: 0, indices: Indices::default() }
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The run's status; none before its first event.
+    #[must_use]
+    pub fn status(&self) -> Option<RunStatus> {
+        self.status
+    }
+
+    /// The sequence number of the last event folded; 0 before the first.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// The state of a step; none when it is mapped and there is no such item (yet).
+    #[must_use]
+    pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
+        match (self.nodes.get(id.step.index())?, &id.key) {
+            (Node::Single(instance), None) => Some(instance),
+            (Node::Mapped { instances, .. }, Some(key)) => instances.get(key),
+            (Node::Single(_), Some(_)) | (Node::Mapped { .. }, None) => None,
+        }
+    }
+
+    fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
+        match (self.nodes.get_mut(id.step.index())?, &id.key) {
+            (Node::Single(instance), None) => Some(instance),
+            (Node::Mapped { instances, .. }, Some(key)) => instances.get_mut(key),
+            (Node::Single(_), Some(_)) | (Node::Mapped { .. }, None) => None,
+        }
+    }
+
+    /// Every step of the run, in topological and key order.
+    pub fn instances(&self) -> impl Iterator<Item = (InstanceId, &Instance)> {
+        self.plan.indices().zip(&self.nodes).flat_map(|(step, node)| {
+            let (single, mapped) = match node {
+                Node::Single(instance) => (Some(instance), None),
+                Node::Mapped { instances, .. } => (None, Some(instances)),
+            };
+            let single = single.into_iter().map(move |instance| (InstanceId { step, key: None }, instance));
+            let mapped = mapped.into_iter().flatten();
+            single.chain(mapped.map(move |(key, instance)| (InstanceId { step, key: Some(key.clone()) }, instance)))
+        })
+    }
+
+    /// How many steps ended how. Looks at every step.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for (_, instance) in self.instances() {
+            let count = match &instance.state {
+                StepState::Success { memoized: true, .. } => &mut tally.memoized,
+                StepState::Success { .. } => &mut tally.success,
+                StepState::Skipped(_) => &mut tally.skipped,
+                StepState::Failure(_) => &mut tally.failure,
+                StepState::Canceled => &mut tally.canceled,
+                StepState::Pending | StepState::Ready { .. } | StepState::Running { .. } | StepState::UpForRetry { .. } => &mut tally.open,
+            };
+            *count += 1;
+        }
+        tally
+    }
+
+    /// Steps that failed for good.
+    #[must_use]
+    pub fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    /// Every step has ended, and no more will come.
+    #[must_use]
+    pub fn all_settled(&self) -> bool {
+        self.open_nodes == 0
+    }
+
+    /// Steps that are ready and whose memo is to be asked, in topological order.
+    pub fn unlooked(&self) -> impl Iterator<Item = &InstanceId> {
+        self.indices.unlooked.iter()
+    }
+
+    /// Steps that are ready to run, in topological order.
+    pub fn runnable(&self) -> impl Iterator<Item = &InstanceId> {
+        self.indices.runnable.iter()
+    }
+
+    /// Steps that run.
+    pub fn running(&self) -> impl ExactSizeIterator<Item = &InstanceId> {
+        self.indices.running.iter()
+    }
+
+    /// Steps that wait for a moment, soonest first.
+    pub fn retries(&self) -> impl Iterator<Item = &(Timestamp, InstanceId)> {
+        self.indices.retries.iter()
+    }
+
+    /// Steps that can only be skipped, and why.
+    pub fn skips(&self) -> impl Iterator<Item = (&InstanceId, SkipReason)> {
+        self.indices.skips.iter().map(|(id, reason)| (id, *reason))
+    }
+
+    /// Steps that are to be superseded, producers before consumers.
+    pub fn stale(&self) -> impl Iterator<Item = &InstanceId> {
+        self.indices.stale.iter()
+    }
+
+    /// Finds the step that a key names; none when this plan has no such step, or another depth of mapping.
+    #[must_use]
+    pub fn locate(&self, key: &StepKey) -> Option<InstanceId> {
+        let step = self.wiring.find(&key.path)?;
+        match (key.mapping.as_slice(), self.plan.step(step).mapped_over) {
+            ([], None) => Some(InstanceId { step, key: None }),
+            ([item], Some(_)) => Some(InstanceId { step, key: Some(item.clone()) }),
+            _ => None,
+        }
+    }
+
+    /// The attempt that a step is in, or comes to next.
+    #[must_use]
+    pub fn attempt(&self, id: &InstanceId) -> Option<Attempt> {
+        let instance = self.instance(id)?;
+        let attempt = match &instance.state {
+            StepState::Ready { attempt, .. } | StepState::Running { attempt, .. } | StepState::UpForRetry { attempt, .. } => *attempt,
+            _ => 0,
+        };
+        Some(Attempt { step: id.step_key(&self.plan), generation: instance.generation, attempt })
+    }
+
+    fn memo_standing(&self, step: StepIx) -> MemoStanding {
+        match self.plan.step(step).memo {
+            Memo::Off => MemoStanding::Run,
+            Memo::Sound | Memo::For(_) if self.use_memo => MemoStanding::Unknown,
+            Memo::Sound | Memo::For(_) => MemoStanding::Run,
+        }
+    }
+}
