@@ -172,6 +172,7 @@ pub(crate) fn touch(store: ObjectStore, config: Touch) -> Json<Value> {
 /// Lists a store that it may not have been given.
 #[op]
 pub(crate) fn listed(store: Option<ObjectStore>) -> Result<Json<Option<Vec<String>>>, Failure> {
-    let paths = |store: ObjectStore| store.list("").map(|meta| meta.map(|meta| meta.path)).collect::<Result<Vec<_>, _>>();
+    let paths =
+        |store: ObjectStore| store.list("").map(|meta| meta.map(|meta| meta.path)).collect::<Result<Vec<_>, _>>();
     Ok(Json::new(store.map(paths).transpose()?))
 }

@@ -9,7 +9,22 @@ use crate::definition::OpDefinition;
 use crate::port::Role;
 use crate::{context, definition, events};
 
-/// What `#[op]` makes of a function. Implemented by the macro alone.
+/// What `#[op]` makes of a function, under the function's name. Implemented by the macro alone.
+///
+/// ```
+/// use opyard_guest::{Op, Text, op};
+///
+/// /// Shouts.
+/// #[op]
+/// fn shout(text: Text) -> Text {
+///     Text::new(text.to_uppercase())
+/// }
+///
+/// let definition = <shout as Op>::definition();
+/// assert_eq!(definition.description.as_deref(), Some("Shouts."));
+/// assert_eq!(definition.inputs[0].name, "text");
+/// assert_eq!(definition.outputs[0].name, "result");
+/// ```
 pub trait Op {
     /// The op's name.
     const NAME: &'static str;
@@ -137,26 +152,31 @@ macro_rules! component {
         const _: () = {
             struct Component;
 
-            $crate::__private::assert_distinct(&[$(<$op as $crate::__private::Op>::NAME),+]);
+            $crate::__private::assert_distinct(&[$(<$op as $crate::Op>::NAME),+]);
 
             impl $crate::bindings::exports::opyard::op::ops::Guest for Component {
-                fn describe() -> ::std::vec::Vec<$crate::__private::OpDefinition> {
-                    ::std::vec![$(<$op as $crate::__private::Op>::definition()),+]
+                fn describe() -> ::std::vec::Vec<$crate::definition::OpDefinition> {
+                    ::std::vec![$(<$op as $crate::Op>::definition()),+]
                 }
 
                 fn execute(
                     op: ::std::string::String,
                 ) -> ::core::result::Result<(), $crate::__private::OpError> {
                     $(
-                        if op == <$op as $crate::__private::Op>::NAME {
-                            return $crate::__private::execute(<$op as $crate::__private::Op>::execute);
+                        if op == <$op as $crate::Op>::NAME {
+                            return $crate::__private::execute(<$op as $crate::Op>::execute);
                         }
                     )+
                     $crate::__private::unknown(&op)
                 }
             }
 
+            // In a unit test on the author's machine there is nobody to export to.
+            #[cfg(target_family = "wasm")]
             $crate::bindings::export!(Component with_types_in $crate::bindings);
+            #[cfg(not(target_family = "wasm"))]
+            const _: fn() -> ::std::vec::Vec<$crate::definition::OpDefinition> =
+                <Component as $crate::bindings::exports::opyard::op::ops::Guest>::describe;
         };
     };
 }

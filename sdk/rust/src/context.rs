@@ -1,8 +1,8 @@
 //! What a step was asked to do, beyond its inputs and its config.
 
 use crate::Failure;
-use crate::bindings::opyard::op::{context as host, execution as host_execution};
 pub use crate::bindings::opyard::op::context::{PartitionInfo, TimeWindow};
+use crate::bindings::opyard::op::{context as host, execution as host_execution};
 use crate::definition::OpDefinition;
 use crate::port::{Argument, Port, Role};
 

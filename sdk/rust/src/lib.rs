@@ -13,6 +13,7 @@ pub mod resource;
 mod stream;
 mod value;
 
+pub use component::Op;
 pub use context::Execution;
 pub use failure::{Context, Failure, Retry};
 pub use metadata::MetadataValue;
@@ -29,11 +30,11 @@ pub use serde_json;
 /// What the macros refer to. Not part of the interface.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::Failure;
     pub use crate::bindings::opyard::op::types::OpError;
     pub use crate::component::{
-        Op, assert_distinct, assert_outputs_distinct, config, declare_config, definition, execute, json, unknown,
+        assert_distinct, assert_outputs_distinct, config, declare_config, definition, execute, json, unknown,
     };
     pub use crate::definition::{Backoff, Jitter, OpDefinition, RetryPolicy};
     pub use crate::port::{Argument, Outcome, OutputField, Outputs, Port};
-    pub use crate::Failure;
 }

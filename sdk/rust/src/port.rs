@@ -2,10 +2,10 @@
 //!
 //! Authors meet these traits in error messages, and when they teach a type of their own to be a port.
 
+use crate::Failure;
 use crate::bindings::opyard::op::io;
 use crate::definition::{self, OpDefinition};
 use crate::stream::{Reader, Writer};
-use crate::Failure;
 
 /// What the signature and its attributes say about one parameter or output, beyond its type.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ pub trait OptionalArgument: Argument {
 pub trait Input: Sized {
     /// The type of the port, unless an attribute names another.
     const TYPE: &'static str;
-    /// The media types it reads, best first.
+    /// The media types it reads, best first; empty for any.
     const MEDIA_TYPES: &'static [&'static str];
 
     /// Reads the value.

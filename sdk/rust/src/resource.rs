@@ -6,8 +6,8 @@ use std::fmt;
 use std::io;
 
 use crate::Failure;
-use crate::bindings::opyard::resources::{blobs, errors, object_store as host};
 pub use crate::bindings::opyard::resources::blobs::BlobMeta;
+use crate::bindings::opyard::resources::{blobs, errors, object_store as host};
 use crate::definition::{OpDefinition, ResourceRequirement};
 use crate::port::{Argument, OptionalArgument, Port, Role};
 

@@ -108,7 +108,7 @@ impl fmt::Debug for Reader {
 
 impl Input for Reader {
     const TYPE: &'static str = "bytes";
-    const MEDIA_TYPES: &'static [&'static str] = &["*/*"];
+    const MEDIA_TYPES: &'static [&'static str] = &[];
 
     fn read(reader: Reader) -> Result<Self, Failure> {
         Ok(reader)
@@ -170,7 +170,9 @@ impl Writer {
         }
         self.send_buffer()?;
         bytes.chunks(MAX_CHUNK).try_for_each(|chunk| {
-            self.handle.write(chunk).map_err(|error| Failure::new(format!("port `{}`: {}", self.port, io_error_text(error))))
+            self.handle
+                .write(chunk)
+                .map_err(|error| Failure::new(format!("port `{}`: {}", self.port, io_error_text(error))))
         })
     }
 }

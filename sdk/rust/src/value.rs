@@ -126,7 +126,7 @@ fn write(
 
 impl Input for Bytes {
     const TYPE: &'static str = "bytes";
-    const MEDIA_TYPES: &'static [&'static str] = &["*/*"];
+    const MEDIA_TYPES: &'static [&'static str] = &[];
 
     fn read(reader: Reader) -> Result<Self, Failure> {
         let (value, about) = read(reader, Ok)?;
@@ -145,7 +145,7 @@ impl Output for Bytes {
 
 impl Input for Text {
     const TYPE: &'static str = "text";
-    const MEDIA_TYPES: &'static [&'static str] = &["text/plain", "text/*"];
+    const MEDIA_TYPES: &'static [&'static str] = &[];
 
     fn read(reader: Reader) -> Result<Self, Failure> {
         let decode = |bytes| {

@@ -63,7 +63,8 @@ struct Tag {
 
 impl Parse for Tag {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let key = if input.peek(LitStr) { input.parse::<LitStr>()?.value() } else { input.parse::<Ident>()?.to_string() };
+        let key =
+            if input.peek(LitStr) { input.parse::<LitStr>()?.value() } else { input.parse::<Ident>()?.to_string() };
         input.parse::<Token![=]>()?;
         Ok(Self { key, value: input.parse()? })
     }
@@ -78,8 +79,10 @@ fn parse_retry(meta: &ParseNestedMeta<'_>) -> syn::Result<Retry> {
         } else if meta.path.is_ident("delay") {
             retry.delay_ms = parse_delay(&meta.value()?.parse()?)?;
         } else if meta.path.is_ident("backoff") {
-            retry.backoff =
-                choose(meta.value()?.parse()?, &[("constant", "Constant"), ("linear", "Linear"), ("exponential", "Exponential")])?;
+            retry.backoff = choose(
+                meta.value()?.parse()?,
+                &[("constant", "Constant"), ("linear", "Linear"), ("exponential", "Exponential")],
+            )?;
         } else if meta.path.is_ident("jitter") {
             retry.jitter =
                 choose(meta.value()?.parse()?, &[("none", "None"), ("full", "Full"), ("plus_minus", "PlusMinus")])?;
@@ -240,7 +243,8 @@ pub(crate) fn check_name(name: &str, span: Span, whose: &str) -> syn::Result<()>
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     let rest = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if !(first && rest && name.len() <= 63) {
-        let text = format!("the name of {whose} starts with a-z, goes on with a-z, 0-9 and _, and has at most 63 characters");
+        let text =
+            format!("the name of {whose} starts with a-z, goes on with a-z, 0-9 and _, and has at most 63 characters");
         return Err(syn::Error::new(span, text));
     }
     if name == "config" {

@@ -70,9 +70,9 @@ pub(crate) fn expand(said: &OpAttribute, mut function: ItemFn) -> syn::Result<To
     });
     let roles = parameters.iter().filter_map(|Parameter { ty, kind, .. }| match kind {
         Kind::Config => None,
-        Kind::Port { name, .. } => Some(
-            quote_spanned!(ty.span()=> (#name, <#ty as ::opyard_guest::__private::Argument>::ROLE)),
-        ),
+        Kind::Port { name, .. } => {
+            Some(quote_spanned!(ty.span()=> (#name, <#ty as ::opyard_guest::__private::Argument>::ROLE)))
+        }
     });
 
     let tags = said.tags.iter().map(|(key, value)| quote!((#key.to_owned(), #value.to_owned())));
@@ -101,7 +101,7 @@ pub(crate) fn expand(said: &OpAttribute, mut function: ItemFn) -> syn::Result<To
             #single
             const _: () = #distinct(&[#(#roles),*], #outcome::SINGLE, #result_name, #outcome::NAMES);
 
-            impl ::opyard_guest::__private::Op for #ident {
+            impl ::opyard_guest::Op for #ident {
                 const NAME: &'static str = #name;
 
                 fn definition() -> ::opyard_guest::__private::OpDefinition {
