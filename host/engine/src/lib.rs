@@ -1,1 +1,19 @@
-//! TBD
+//! When: decides what a run does next, and drives it.
+//!
+//! The engine knows no wasm. It moves references, never bytes; whatever a component does, it does behind
+//! [`StepExecutor`](opyard_model::step::StepExecutor). [`decide`] is pure; [`Engine`] is the one place where a run's
+//! events are appended, folded and acted upon, in that order.
+
+mod claims;
+pub mod decide;
+mod drive;
+mod error;
+mod launch;
+mod lookup;
+mod request;
+pub mod retry;
+mod tasks;
+
+pub use drive::{CancelRequest, Engine, EngineSettings, Parts, RunEnd};
+pub use error::EngineError;
+pub use launch::Launch;

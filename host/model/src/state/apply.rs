@@ -110,7 +110,10 @@ impl RunState {
             RunEvent::StepSuperseded { step, generation } => {
                 let before = generation.checked_sub(1).ok_or("generations start at 0")?;
                 let id = self.at_generation(step, before)?;
-                self.expect(self.instance(&id).is_some_and(|instance| instance.stale), "nothing that it was given has changed")?;
+                self.expect(
+                    self.instance(&id).is_some_and(|instance| instance.stale),
+                    "nothing that it was given has changed",
+                )?;
                 self.supersede(&id);
             }
             RunEvent::StepMemoized { step, generation, outputs, .. } => {
@@ -249,7 +252,9 @@ impl RunState {
             }
             (None, true) => return Err("an item of a dynamic output has a mapping key".to_owned()),
             (_, false) => {
-                let StepState::Running { outputs, .. } = &mut instance.state else { return Err("it does not run".to_owned()) };
+                let StepState::Running { outputs, .. } = &mut instance.state else {
+                    return Err("it does not run".to_owned());
+                };
                 if outputs.iter().any(|one| one.port == output.port) {
                     return Err("the output was yielded before".to_owned());
                 }
@@ -415,7 +420,10 @@ impl RunState {
     fn whole_settled(&mut self, step: StepIx) {
         self.open_nodes -= 1;
         let mapped = self.mapped_consumers(step);
-        let succeeded = matches!(self.nodes.get(step.index()), Some(Node::Single(Instance { state: StepState::Success { .. }, .. })));
+        let succeeded = matches!(
+            self.nodes.get(step.index()),
+            Some(Node::Single(Instance { state: StepState::Success { .. }, .. }))
+        );
         if !succeeded {
             for (_, consumer) in &mapped {
                 for id in self.instance_ids(*consumer) {
@@ -443,7 +451,9 @@ impl RunState {
     fn instance_ids(&self, step: StepIx) -> Vec<InstanceId> {
         match self.nodes.get(step.index()) {
             Some(Node::Single(_)) => vec![InstanceId { step, key: None }],
-            Some(Node::Mapped { instances, .. }) => instances.keys().map(|key| InstanceId { step, key: Some(key.clone()) }).collect(),
+            Some(Node::Mapped { instances, .. }) => {
+                instances.keys().map(|key| InstanceId { step, key: Some(key.clone()) }).collect()
+            }
             None => Vec::new(),
         }
     }
@@ -479,7 +489,9 @@ impl Place {
             StepState::Ready { memo: MemoStanding::Run, .. } => Self::Runnable,
             StepState::Running { .. } => Self::Running,
             StepState::UpForRetry { not_before, .. } => Self::Retries(*not_before),
-            StepState::Success { .. } | StepState::Skipped(_) | StepState::Failure(_) | StepState::Canceled => Self::Nowhere,
+            StepState::Success { .. } | StepState::Skipped(_) | StepState::Failure(_) | StepState::Canceled => {
+                Self::Nowhere
+            }
         }
     }
 }

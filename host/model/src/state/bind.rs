@@ -30,9 +30,13 @@ impl Fate {
         match &instance.state {
             StepState::Success { .. } => Self::Yielded,
             StepState::Skipped(SkipReason::NotYielded) => Self::NotYielded,
-            StepState::Skipped(SkipReason::UpstreamFailed | SkipReason::Canceled) | StepState::Failure(_) | StepState::Canceled => Self::Failed,
+            StepState::Skipped(SkipReason::UpstreamFailed | SkipReason::Canceled)
+            | StepState::Failure(_)
+            | StepState::Canceled => Self::Failed,
             // Not settled: whoever asks waits for it, so this is not reached; "left out" is the harmless answer.
-            StepState::Pending | StepState::Ready { .. } | StepState::Running { .. } | StepState::UpForRetry { .. } => Self::NotYielded,
+            StepState::Pending | StepState::Ready { .. } | StepState::Running { .. } | StepState::UpForRetry { .. } => {
+                Self::NotYielded
+            }
         }
     }
 
@@ -91,7 +95,9 @@ impl RunState {
             match &input.source {
                 Source::Unconnected => {}
                 Source::Given { value, .. } => values.push(value.clone()),
-                Source::Output { slot } => values.extend(self.single(slot.step).and_then(|producer| self.plain(producer, *slot))),
+                Source::Output { slot } => {
+                    values.extend(self.single(slot.step).and_then(|producer| self.plain(producer, *slot)))
+                }
                 Source::Item { slot } => values.extend(self.item(*slot, id.key.as_ref()).cloned()),
                 Source::SameKey { slot } => {
                     let producer = InstanceId { step: slot.step, key: id.key.clone() };
@@ -118,7 +124,9 @@ impl RunState {
     fn carries_nothing(&self, source: &Source) -> bool {
         let slot = match source {
             Source::Unconnected | Source::Given { .. } => return false,
-            Source::Output { slot } | Source::Item { slot } | Source::SameKey { slot } | Source::Collect { slot } => Some(slot),
+            Source::Output { slot } | Source::Item { slot } | Source::SameKey { slot } | Source::Collect { slot } => {
+                Some(slot)
+            }
             Source::FanIn { slots } => slots.first(),
         };
         slot.is_some_and(|slot| self.plan.output(*slot).base == BaseType::Nothing)
@@ -158,7 +166,9 @@ impl RunState {
         match Fate::of(producer) {
             Fate::Yielded if output.base == BaseType::Nothing || output.dynamic => Fate::Yielded,
             Fate::Yielded => match &producer.state {
-                StepState::Success { outputs, .. } if outputs.iter().any(|one| one.port == output.port) => Fate::Yielded,
+                StepState::Success { outputs, .. } if outputs.iter().any(|one| one.port == output.port) => {
+                    Fate::Yielded
+                }
                 _ => Fate::NotYielded,
             },
             fate => fate,
@@ -170,11 +180,15 @@ impl RunState {
             Source::Unconnected | Source::Given { .. } => Fate::Yielded,
             // Looked at with the producer of the items, above.
             Source::Item { .. } => Fate::Yielded,
-            Source::Output { slot } => self.single(slot.step).map_or(Fate::NotYielded, |producer| self.slot_fate(producer, *slot)),
+            Source::Output { slot } => {
+                self.single(slot.step).map_or(Fate::NotYielded, |producer| self.slot_fate(producer, *slot))
+            }
             Source::SameKey { slot } => self
                 .instance(&InstanceId { step: slot.step, key: id.key.clone() })
                 .map_or(Fate::NotYielded, |producer| self.slot_fate(producer, *slot)),
-            Source::FanIn { slots } => Fate::of_many(slots.iter().filter_map(|slot| Some(self.slot_fate(self.single(slot.step)?, *slot)))),
+            Source::FanIn { slots } => {
+                Fate::of_many(slots.iter().filter_map(|slot| Some(self.slot_fate(self.single(slot.step)?, *slot))))
+            }
             Source::Collect { slot } => match self.nodes.get(slot.step.index()) {
                 Some(Node::Single(producer)) => self.slot_fate(producer, *slot),
                 Some(Node::Mapped { instances, .. }) => match self.items_fate(slot.step) {

@@ -261,7 +261,17 @@ impl RunState {
             })
             .collect();
         let open_nodes = nodes.len();
-        Self { plan, wiring, status: None, last_seq: 0, use_memo: true, nodes, open_nodes, failed: 0, indices: Indices::default() }
+        Self {
+            plan,
+            wiring,
+            status: None,
+            last_seq: 0,
+            use_memo: true,
+            nodes,
+            open_nodes,
+            failed: 0,
+            indices: Indices::default(),
+        }
     }
 
     /// The plan.
@@ -324,7 +334,10 @@ impl RunState {
                 StepState::Skipped(_) => &mut tally.skipped,
                 StepState::Failure(_) => &mut tally.failure,
                 StepState::Canceled => &mut tally.canceled,
-                StepState::Pending | StepState::Ready { .. } | StepState::Running { .. } | StepState::UpForRetry { .. } => &mut tally.open,
+                StepState::Pending
+                | StepState::Ready { .. }
+                | StepState::Running { .. }
+                | StepState::UpForRetry { .. } => &mut tally.open,
             };
             *count += 1;
         }
@@ -389,7 +402,9 @@ impl RunState {
     pub fn attempt(&self, id: &InstanceId) -> Option<Attempt> {
         let instance = self.instance(id)?;
         let attempt = match &instance.state {
-            StepState::Ready { attempt, .. } | StepState::Running { attempt, .. } | StepState::UpForRetry { attempt, .. } => *attempt,
+            StepState::Ready { attempt, .. }
+            | StepState::Running { attempt, .. }
+            | StepState::UpForRetry { attempt, .. } => *attempt,
             _ => 0,
         };
         Some(Attempt { step: id.step_key(&self.plan), generation: instance.generation, attempt })

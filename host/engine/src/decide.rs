@@ -1,0 +1,147 @@
+//! What a run does next: a pure function of where it stands.
+
+use std::collections::HashSet;
+
+use opyard_model::error::{Code, Failure};
+use opyard_model::event::{RunEvent, RunStatus, SkipReason};
+use opyard_model::plan::FailurePolicy;
+use opyard_model::state::{InstanceId, RunState, StepState};
+use opyard_model::time::Timestamp;
+
+/// Most events that one decision appends: a large run is folded piece by piece.
+pub const MAX_FACTS: usize = 1_000;
+/// Most memo look-ups under way at a time.
+pub const MAX_LOOK_UPS: usize = 512;
+
+/// What is known beside the state: the moment, and what is under way without an event of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Outlook<'a> {
+    /// The present moment.
+    pub now: Timestamp,
+    /// Steps whose memo was asked and has not answered.
+    pub asked: &'a HashSet<InstanceId>,
+    /// How many steps may run at a time.
+    pub slots: usize,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Append these events: they follow from the state. Decide again after folding them.
+    Append(Vec<RunEvent>),
+    /// Ask the memo about these steps.
+    LookUp(Vec<InstanceId>),
+    /// Start this step: append its `step_start`, fold, execute.
+    Start(InstanceId),
+    /// Stop what runs for this step.
+    Stop(InstanceId),
+    /// Decide again at this moment at the latest.
+    WakeAt(Timestamp),
+}
+
+/// What the run does next. Nothing to do and nothing under way = the run has ended.
+///
+/// Pure: the same state and outlook give the same actions. Costs in proportion to what it answers and to what is under
+/// way, not to the size of the run (but once when the run is being stopped).
+#[must_use]
+pub fn decide(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
+    match state.status() {
+        None | Some(RunStatus::Success | RunStatus::Failure | RunStatus::Canceled) => Vec::new(),
+        Some(RunStatus::Queued) => {
+            vec![Action::Append(vec![RunEvent::RunDequeued, RunEvent::RunStarting])]
+        }
+        Some(RunStatus::Starting) => vec![Action::Append(vec![RunEvent::RunStart])],
+        Some(RunStatus::Canceling) => stop(state, RunEvent::RunCanceled),
+        Some(RunStatus::Started) => {
+            if state.plan().on_failure == FailurePolicy::FailFast && state.failed() > 0 {
+                return stop(state, failed(state));
+            }
+            let facts = facts(state, outlook.now);
+            if !facts.is_empty() {
+                return vec![Action::Append(facts)];
+            }
+            if state.all_settled() {
+                let end = if state.failed() > 0 { failed(state) } else { RunEvent::RunSuccess };
+                return vec![Action::Append(vec![end])];
+            }
+            go_on(state, outlook)
+        }
+    }
+}
+
+/// Events that follow from the state alone: what was superseded, what is skipped, whose wait is over.
+fn facts(state: &RunState, now: Timestamp) -> Vec<RunEvent> {
+    let plan = state.plan();
+    let superseded = state.stale().filter_map(|id| {
+        let generation = state.instance(id)?.generation + 1;
+        Some(RunEvent::StepSuperseded { step: id.step_key(plan), generation })
+    });
+    let skipped = state.skips().filter_map(|(id, reason)| {
+        let generation = state.instance(id)?.generation;
+        Some(RunEvent::StepSkipped { step: id.step_key(plan), generation, reason })
+    });
+    let restarted = state
+        .retries()
+        .take_while(|(not_before, _)| *not_before <= now)
+        .filter_map(|(_, id)| Some(RunEvent::StepRestarted { of: state.attempt(id)? }));
+    superseded.chain(skipped).chain(restarted).take(MAX_FACTS).collect()
+}
+
+fn go_on(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let room = MAX_LOOK_UPS.saturating_sub(outlook.asked.len());
+    let look_up: Vec<_> = state.unlooked().filter(|id| !outlook.asked.contains(id)).take(room).cloned().collect();
+    if !look_up.is_empty() {
+        actions.push(Action::LookUp(look_up));
+    }
+    let free = outlook.slots.saturating_sub(state.running().len());
+    actions.extend(state.runnable().take(free).cloned().map(Action::Start));
+    if let Some((not_before, _)) = state.retries().next() {
+        actions.push(Action::WakeAt(*not_before));
+    }
+    actions
+}
+
+/// Skips what has not begun, stops what runs, and ends the run with `end` when nothing is left.
+fn stop(state: &RunState, end: RunEvent) -> Vec<Action> {
+    let plan = state.plan();
+    let mut skipped = Vec::new();
+    for (id, instance) in state.instances() {
+        match instance.state {
+            StepState::Pending | StepState::Ready { .. } | StepState::UpForRetry { .. } => {
+                let (step, generation) = (id.step_key(plan), instance.generation);
+                skipped.push(RunEvent::StepSkipped { step, generation, reason: SkipReason::Canceled });
+            }
+            StepState::Running { .. }
+            | StepState::Success { .. }
+            | StepState::Skipped(_)
+            | StepState::Failure(_)
+            | StepState::Canceled => {}
+        }
+        if skipped.len() == MAX_FACTS {
+            break;
+        }
+    }
+    if !skipped.is_empty() {
+        return vec![Action::Append(skipped)];
+    }
+    let running: Vec<_> = state.running().cloned().map(Action::Stop).collect();
+    if running.is_empty() { vec![Action::Append(vec![end])] } else { running }
+}
+
+/// The end of a run some of whose steps failed.
+fn failed(state: &RunState) -> RunEvent {
+    let mut names = Vec::new();
+    let mut first = None;
+    for (id, instance) in state.instances() {
+        if let StepState::Failure(failure) = &instance.state {
+            first.get_or_insert(failure.code);
+            names.push(id.step_key(state.plan()).to_string());
+        }
+    }
+    let shown = names.len().min(5);
+    let more = if names.len() > shown { format!(" and {} more", names.len() - shown) } else { String::new() };
+    let steps = if names.len() == 1 { "step" } else { "steps" };
+    let text = format!("{} {steps} failed: {}{more}", names.len(), names[..shown].join(", "));
+    RunEvent::RunFailure { failure: Failure::new(first.unwrap_or(Code::OpFailed), text) }
+}

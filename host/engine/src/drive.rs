@@ -1,0 +1,383 @@
+//! The one loop of a run: decide, append, fold, act.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use opyard_model::error::{Code, Failure};
+use opyard_model::event::{Recorded, RunEvent, RunStatus};
+use opyard_model::id::{RunId, TenantId};
+use opyard_model::limits::Usage;
+use opyard_model::memo::MemoKey;
+use opyard_model::plan::Plan;
+use opyard_model::state::{InstanceId, MemoStanding, RunState, StepState, Tally};
+use opyard_model::step::{StepExecutor, StepOutcome, StepResult};
+use opyard_model::time::{Clock, Timestamp};
+use opyard_store::artifact::ArtifactStore;
+use opyard_store::error::{StoreError, StoreErrorKind};
+use opyard_store::event_log::{Durable, EventLog};
+use opyard_store::memo::MemoStore;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::claims::Claims;
+use crate::decide::{Action, Outlook, decide};
+use crate::error::EngineError;
+use crate::lookup::{LEASE, LookUp, Question};
+use crate::request::Whose;
+use crate::retry::{Setback, after_setback};
+use crate::tasks::{Broken, News, Tasks, Try};
+
+mod news;
+
+/// Most events that are read from the log at a time, and most news that are taken at a time.
+const PAGE: usize = 1_000;
+/// How often a run is folded again from disk after a failed commit before it is given up (and can be taken up later).
+const REFOLDS: u32 = 3;
+
+/// How the engine drives runs.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Steps of one run that run at a time. At least 1.
+    pub max_concurrent_steps: usize,
+    /// What memo entries are recorded to have been computed by.
+    pub wasmtime: String,
+}
+
+/// Drives the runs of one tenant.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) tenant: TenantId,
+    pub(crate) executor: Arc<dyn StepExecutor>,
+    pub(crate) events: Arc<dyn EventLog>,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    pub(crate) memos: Arc<dyn MemoStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: EngineSettings,
+}
+
+/// What an engine works with.
+pub struct Parts {
+    /// Executes steps.
+    pub executor: Arc<dyn StepExecutor>,
+    /// The tenant's event log.
+    pub events: Arc<dyn EventLog>,
+    /// The tenant's artifacts.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// The tenant's memo.
+    pub memos: Arc<dyn MemoStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunEnd {
+    /// `Success`, `Failure` or `Canceled`.
+    pub status: RunStatus,
+    /// How many steps ended how.
+    pub tally: Tally,
+}
+
+/// Resolves when somebody asks for the end of a run, with who or what asked. May never resolve.
+pub type CancelRequest = BoxFuture<'static, String>;
+
+impl Engine {
+    /// An engine for the runs of `tenant`.
+    #[must_use]
+    pub fn new(tenant: TenantId, parts: Parts, settings: EngineSettings) -> Self {
+        let Parts { executor, events, artifacts, memos, clock } = parts;
+        Self { tenant, executor, events, artifacts, memos, clock, settings }
+    }
+
+    /// Drives a run from wherever its events left it to its end, and returns once the end is durable.
+    ///
+    /// A run that was left in the middle (the host stopped) goes on: what ran then starts over.
+    ///
+    /// # Errors
+    /// When its events cannot be kept or make no sense. What is recorded stays, and the run can be driven again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops whatever runs; the run can be driven again.
+    pub async fn drive(&self, run: RunId, mut cancel: CancelRequest) -> Result<RunEnd, EngineError> {
+        let plan = self.plan_of(run).await?;
+        let mut canceled = None;
+        for refold in 0.. {
+            let state = self.fold(run, &plan).await?;
+            let mut session = Session::new(self, run, state);
+            match session.go(&mut cancel, &mut canceled).await {
+                // A failed commit: what was started from it is stopped by dropping the session, and the state is folded
+                // again from what is on disk.
+                Err(EngineError::Store(StoreError { kind: StoreErrorKind::Unavailable(_), .. }))
+                    if refold < REFOLDS => {}
+                end => return end,
+            }
+        }
+        Err(EngineError::UnknownRun(run))
+    }
+
+    async fn fold(&self, run: RunId, plan: &Arc<Plan>) -> Result<RunState, EngineError> {
+        let mut state = RunState::new(Arc::clone(plan));
+        loop {
+            let page = self.events.read(run, state.last_seq(), PAGE).await?;
+            if page.is_empty() {
+                return Ok(state);
+            }
+            for recorded in &page {
+                state.apply(recorded)?;
+            }
+        }
+    }
+}
+
+/// One run, driven from one fold of its events.
+struct Session<'a> {
+    engine: &'a Engine,
+    whose: Whose,
+    state: RunState,
+    tasks: Tasks,
+    inbox: UnboundedReceiver<News>,
+    /// Steps whose memo was asked, or waits to be asked, and has not answered.
+    asked: HashSet<InstanceId>,
+    claims: Claims,
+    /// The last events appended, while they are not known to be durable.
+    durable: Option<Durable>,
+}
+
+impl<'a> Session<'a> {
+    fn new(engine: &'a Engine, run: RunId, state: RunState) -> Self {
+        let (news, inbox) = unbounded_channel();
+        Self {
+            engine,
+            whose: Whose { tenant: engine.tenant.clone(), run },
+            state,
+            tasks: Tasks::new(news),
+            inbox,
+            asked: HashSet::new(),
+            claims: Claims::default(),
+            durable: None,
+        }
+    }
+
+    async fn go(&mut self, cancel: &mut CancelRequest, canceled: &mut Option<String>) -> Result<RunEnd, EngineError> {
+        self.take_up_orphans().await?;
+        let mut renewal = tokio::time::interval(LEASE / 3);
+        loop {
+            if let Some(reason) = canceled.as_ref() {
+                self.cancel(reason.clone()).await?;
+            }
+            let wake = self.act().await?;
+            if let Some(status) = self.state.status().filter(|status| status.is_final()) {
+                if let Some(durable) = self.durable.take() {
+                    durable.wait().await?;
+                }
+                return Ok(RunEnd { status, tally: self.state.tally() });
+            }
+            let pause = wake.map(|at| at.since(self.engine.clock.now()));
+            tokio::select! {
+                biased;
+                news = self.inbox.recv() => {
+                    let Some(first) = news else { continue };
+                    self.take(first).await?;
+                }
+                broken = self.tasks.next_broken(), if !self.tasks.is_empty() => {
+                    if let Some(broken) = broken {
+                        self.mend(broken).await?;
+                    }
+                }
+                reason = &mut *cancel, if canceled.is_none() => *canceled = Some(reason),
+                failed = durability(self.durable.as_ref()), if self.durable.is_some() => {
+                    self.durable = None;
+                    failed?;
+                }
+                () = tokio::time::sleep(pause.unwrap_or(Duration::MAX / 4)), if pause.is_some() => {}
+                _ = renewal.tick(), if !self.claims.is_empty() => self.renew_claims().await,
+            }
+        }
+    }
+
+    /// Steps that ran when the host stopped: they start over.
+    async fn take_up_orphans(&mut self) -> Result<(), EngineError> {
+        let (run, now) = (self.whose.run, self.engine.clock.now());
+        let plan = Arc::clone(self.state.plan());
+        let lost = self.state.running().filter_map(|id| {
+            let of = self.state.attempt(id)?;
+            Some(after_setback(run, plan.step(id.step), &of, Setback::Lost, Usage::default(), now))
+        });
+        let lost: Vec<_> = lost.collect();
+        self.append(lost).await
+    }
+
+    async fn cancel(&mut self, reason: String) -> Result<(), EngineError> {
+        match self.state.status() {
+            Some(RunStatus::Queued | RunStatus::Starting | RunStatus::Started) => {
+                self.append(vec![RunEvent::RunCanceling { reason }]).await
+            }
+            None | Some(RunStatus::Canceling | RunStatus::Success | RunStatus::Failure | RunStatus::Canceled) => Ok(()),
+        }
+    }
+
+    /// Appends events and folds them. Nothing is true before.
+    async fn append(&mut self, events: Vec<RunEvent>) -> Result<(), EngineError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let at = self.engine.clock.now();
+        let stamped = events.iter().cloned().map(|event| (at, event)).collect();
+        let seq = self.state.last_seq();
+        let accepted = self.engine.events.append(self.whose.run, seq, stamped).await?;
+        for (seq, event) in (seq + 1..).zip(events) {
+            if let RunEvent::StepSuperseded { step, .. } = &event
+                && let Some(id) = self.state.locate(step)
+            {
+                self.drop_work(&id).await;
+            }
+            self.state.apply(&Recorded { run: self.whose.run, seq, at, event })?;
+        }
+        self.durable = Some(accepted.durable);
+        Ok(())
+    }
+
+    /// Does what there is to do now. Returns the moment at which there is more to do at the latest.
+    async fn act(&mut self) -> Result<Option<Timestamp>, EngineError> {
+        loop {
+            let outlook = Outlook {
+                now: self.engine.clock.now(),
+                asked: &self.asked,
+                slots: self.engine.settings.max_concurrent_steps.max(1),
+            };
+            let (mut again, mut wake, mut starts) = (false, None, Vec::new());
+            for action in decide(&self.state, outlook) {
+                match action {
+                    Action::Append(events) => {
+                        self.append(events).await?;
+                        again = true;
+                    }
+                    Action::LookUp(ids) => self.look_up(ids),
+                    Action::Start(id) => starts.push(id),
+                    Action::Stop(id) => self.tasks.stop(&id),
+                    Action::WakeAt(at) => wake = Some(at),
+                }
+            }
+            self.start(starts).await?;
+            if !again {
+                return Ok(wake);
+            }
+        }
+    }
+
+    async fn start(&mut self, ids: Vec<InstanceId>) -> Result<(), EngineError> {
+        let mut events = Vec::new();
+        let mut starting = Vec::new();
+        for id in ids {
+            let Some(of) = self.state.attempt(&id) else { continue };
+            let given = self.whose.given(&self.state, &id);
+            events.push(RunEvent::StepStart { of: of.clone() });
+            events.extend(given.inputs.iter().map(|input| news::step_input(&of, input)));
+            starting.push((Try { id, generation: of.generation, attempt: of.attempt }, given));
+        }
+        self.append(events).await?;
+        let plan = Arc::clone(self.state.plan());
+        for (of, given) in starting {
+            let step = plan.step(of.id.step);
+            // Only a step without any effect outside may run before what it builds on is on disk.
+            let durable = if step.hermetic && step.keeps_artifacts_only(&plan) { None } else { self.durable.clone() };
+            let request = self.whose.op_request(&plan, &of.id, given, of.attempt);
+            self.tasks.execute(of, Arc::clone(&self.engine.executor), request, durable);
+        }
+        Ok(())
+    }
+
+    fn look_up(&mut self, ids: Vec<InstanceId>) {
+        let mut questions = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(instance) = self.state.instance(&id) else { continue };
+            let of = Try { id: id.clone(), generation: instance.generation, attempt: 0 };
+            let key = self.whose.given(&self.state, &id).key;
+            self.asked.insert(id.clone());
+            if self.claims.claim_or_park(key, id) {
+                questions.push(Question { of, key });
+            }
+        }
+        if questions.is_empty() {
+            return;
+        }
+        let look_up = LookUp {
+            whose: self.whose.clone(),
+            plan: Arc::clone(self.state.plan()),
+            memos: Arc::clone(&self.engine.memos),
+            executor: Arc::clone(&self.engine.executor),
+            news: self.tasks.news(),
+        };
+        let of = questions.iter().map(|question| question.of.clone()).collect();
+        self.tasks.look_up(of, look_up.ask(questions));
+    }
+
+    async fn renew_claims(&self) {
+        let keys = self.claims.keys();
+        // A lease that could not be renewed only means that somebody else may compute the same.
+        let _ = self.engine.memos.look_up(&keys, Some(Duration::ZERO), self.whose.run, LEASE).await;
+    }
+
+    /// The key is free again, or has a result: whoever waited for it asks again.
+    fn unpark(&mut self, key: &MemoKey) {
+        for id in self.claims.free(key) {
+            self.asked.remove(&id);
+        }
+    }
+
+    /// Lets go of what is under way for a step that starts over.
+    async fn drop_work(&mut self, id: &InstanceId) {
+        self.tasks.forget(id);
+        self.asked.remove(id);
+        self.claims.unpark(id);
+        if let Some(key) = self.claims.held_by(id) {
+            let _ = self.engine.memos.release(key, self.whose.run).await;
+            self.unpark(&key);
+        }
+    }
+
+    /// A task was stopped or broke: its step has failed.
+    async fn mend(&mut self, broken: Broken) -> Result<(), EngineError> {
+        let (of, failure) = match broken {
+            Broken::Stopped(of) => (of, Failure::new(Code::Canceled, "stopped on request")),
+            Broken::Panicked(of) => (of, Failure::new(Code::HostPanic, "the host panicked while the step ran")),
+            Broken::LookUp(of) => {
+                let missed = of.into_iter().filter_map(|of| {
+                    let key = self.claims.held_by(&of.id)?;
+                    Some(News::MemoMissed { of, key, claimed: false })
+                });
+                for news in missed.collect::<Vec<_>>() {
+                    self.take(news).await?;
+                }
+                return Ok(());
+            }
+            Broken::Forgotten => return Ok(()),
+        };
+        let outcome = StepOutcome { result: StepResult::Failure(failure), usage: Usage::default() };
+        self.take(News::Ended { of, outcome }).await
+    }
+
+    /// The try is the one that runs now.
+    fn is_current(&self, of: &Try) -> bool {
+        self.state.instance(&of.id).is_some_and(|instance| {
+            instance.generation == of.generation
+                && matches!(instance.state, StepState::Running { attempt, .. } if attempt == of.attempt)
+        })
+    }
+
+    /// The step still waits for its memo.
+    fn is_waiting_for_memo(&self, of: &Try) -> bool {
+        self.state.instance(&of.id).is_some_and(|instance| {
+            instance.generation == of.generation
+                && matches!(instance.state, StepState::Ready { memo: MemoStanding::Unknown, .. })
+        })
+    }
+}
+
+async fn durability(durable: Option<&Durable>) -> Result<(), StoreError> {
+    match durable {
+        Some(durable) => durable.wait().await,
+        None => std::future::pending().await,
+    }
+}

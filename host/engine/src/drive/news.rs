@@ -1,0 +1,248 @@
+//! From what tasks tell to events of the run.
+
+use opyard_model::digest::FieldHasher;
+use opyard_model::error::{Code, Failure};
+use opyard_model::event::{Attempt, RunEvent};
+use opyard_model::limits::Usage;
+use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
+use opyard_model::plan::Step;
+use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
+use opyard_model::value::Yielded;
+
+use super::{PAGE, Session};
+use crate::error::EngineError;
+use crate::retry::{Setback, after_setback};
+use crate::tasks::{Handled, News, Try};
+
+/// The event that tells what an input port holds.
+pub(super) fn step_input(of: &Attempt, input: &BoundInput) -> RunEvent {
+    let values = input.bound.values();
+    let mut hasher = FieldHasher::new("opyard input 1");
+    hasher.count(values.len());
+    for value in values {
+        hasher.field(value.identity().as_bytes());
+    }
+    RunEvent::StepInput {
+        of: of.clone(),
+        port: input.port.clone(),
+        values: u32::try_from(values.len()).unwrap_or(u32::MAX),
+        identity: hasher.finish(),
+    }
+}
+
+/// What becomes of the memo once the events of a piece of news are appended.
+enum Afterwards {
+    Record(Box<MemoEntry>),
+    Release(MemoKey),
+    Keep,
+}
+
+impl Session<'_> {
+    /// Takes `first` and whatever else has arrived, appends what follows from it in one go, and folds.
+    pub(super) async fn take(&mut self, first: News) -> Result<(), EngineError> {
+        let mut events = Vec::new();
+        let mut afterwards = Vec::new();
+        let mut next = Some(first);
+        while let Some(news) = next {
+            match news {
+                News::Said { of, saying } => self.said(of, saying, &mut events),
+                News::Ended { of, outcome } => afterwards.push(self.ended(&of, outcome, &mut events)),
+                News::MemoHit { of, entry, outputs, handled } => {
+                    self.memo_hit(&of, *entry, outputs, handled, &mut events);
+                }
+                News::MemoMissed { of, key, claimed } => {
+                    afterwards.push(self.memo_missed(&of, key, claimed, &mut events))
+                }
+            }
+            next = if events.len() < PAGE { self.inbox.try_recv().ok() } else { None };
+        }
+        self.append(events).await?;
+        for one in afterwards {
+            // Neither is worth failing a run for: without a record the step runs again another time, and a claim that is
+            // not released ends with its lease.
+            match one {
+                Afterwards::Record(entry) => {
+                    let key = entry.key;
+                    let _ = self.engine.memos.record(*entry).await;
+                    self.unpark(&key);
+                }
+                Afterwards::Release(key) => {
+                    let _ = self.engine.memos.release(key, self.whose.run).await;
+                    self.unpark(&key);
+                }
+                Afterwards::Keep => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt_of(&self, of: &Try) -> Attempt {
+        let step = of.id.step_key(self.state.plan());
+        Attempt { step, generation: of.generation, attempt: of.attempt }
+    }
+
+    fn said(&mut self, of: Try, saying: Saying, events: &mut Vec<RunEvent>) {
+        if !self.is_current(&of) {
+            return;
+        }
+        let kept = match &saying {
+            Saying::Materialized(asset) => Some(Resaid::Materialized(asset.clone())),
+            Saying::Observed(asset) => Some(Resaid::Observed(asset.clone())),
+            Saying::Expected(expectation) => Some(Resaid::Expected(expectation.clone())),
+            Saying::Metric(point) => Some(Resaid::Metric(point.clone())),
+            Saying::Log(_)
+            | Saying::Progress(_)
+            | Saying::ItemCommitted(_)
+            | Saying::Handled { .. }
+            | Saying::LimitReached { .. }
+            | Saying::GrantDenied { .. } => None,
+        };
+        if let Some(kept) = kept {
+            self.tasks.keep(&of.id, kept);
+        }
+        let of = self.attempt_of(&of);
+        events.push(match saying {
+            Saying::Log(line) => RunEvent::Log { of, line },
+            Saying::Progress(progress) => RunEvent::Progress { of, progress },
+            Saying::Metric(point) => RunEvent::Metric { of, point, from_memo: false },
+            Saying::Materialized(asset) => RunEvent::AssetMaterialization { of, asset, from_memo: false },
+            Saying::Observed(asset) => RunEvent::AssetObservation { of, asset, from_memo: false },
+            Saying::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo: false },
+            Saying::ItemCommitted(output) => RunEvent::StepOutput { of, output },
+            Saying::Handled { port, manager, locator } => RunEvent::HandledOutput { of, port, manager, locator },
+            Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
+            Saying::GrantDenied { key } => RunEvent::GrantDenied { of, key },
+        });
+    }
+
+    fn ended(&mut self, of: &Try, outcome: StepOutcome, events: &mut Vec<RunEvent>) -> Afterwards {
+        if !self.is_current(of) {
+            return Afterwards::Keep;
+        }
+        let said = self.tasks.ended(&of.id);
+        let attempt = self.attempt_of(of);
+        let key = self.claims.held_by(&of.id);
+        let StepOutcome { result, usage } = outcome;
+        let setback = match result {
+            StepResult::Success { outputs, memoisable } => match check(self.state.plan().step(of.id.step), &outputs) {
+                Ok(()) => {
+                    let entry = key.filter(|_| memoisable).map(|key| self.entry(key, of, &outputs, said));
+                    self.succeeded(of, &attempt, outputs, usage, events);
+                    return match (entry, key) {
+                        (Some(entry), _) => Afterwards::Record(Box::new(entry)),
+                        (None, Some(key)) => Afterwards::Release(key),
+                        (None, None) => Afterwards::Keep,
+                    };
+                }
+                Err(failure) => Setback::Failed(failure),
+            },
+            StepResult::Failure(failure) => Setback::Failed(failure),
+            StepResult::Retry { description, delay } => Setback::AskedAgain { description, delay },
+            StepResult::Described(_) | StepResult::Handled(_) => Setback::Failed(Failure::new(
+                Code::Invariant,
+                "the executor answered another question than it was asked",
+            )),
+        };
+        let step = self.state.plan().step(of.id.step);
+        let event = after_setback(self.whose.run, step, &attempt, setback, usage, self.engine.clock.now());
+        let goes_on = matches!(event, RunEvent::StepUpForRetry { .. });
+        events.push(event);
+        match key {
+            Some(key) if !goes_on => Afterwards::Release(key),
+            Some(_) | None => Afterwards::Keep,
+        }
+    }
+
+    fn succeeded(&self, of: &Try, attempt: &Attempt, outputs: Vec<Yielded>, usage: Usage, events: &mut Vec<RunEvent>) {
+        let step = self.state.plan().step(of.id.step);
+        // Items were told one by one as they were committed.
+        let is_plain = |one: &Yielded| step.outputs.iter().any(|output| output.port == one.port && !output.dynamic);
+        events.extend(
+            outputs.into_iter().filter(is_plain).map(|output| RunEvent::StepOutput { of: attempt.clone(), output }),
+        );
+        events.push(RunEvent::StepSuccess { of: attempt.clone(), usage });
+    }
+
+    fn entry(&self, key: MemoKey, of: &Try, outputs: &[Yielded], said: Vec<Resaid>) -> MemoEntry {
+        let mut outputs = outputs.to_vec();
+        for output in &mut outputs {
+            // Where a manager keeps this run's copy is this run's affair.
+            output.value.kept = None;
+        }
+        let plan = self.state.plan();
+        MemoEntry {
+            key,
+            run: self.whose.run,
+            step: of.id.step_key(plan),
+            op: plan.step(of.id.step).op.clone(),
+            at: self.engine.clock.now(),
+            wasmtime: self.engine.settings.wasmtime.clone(),
+            outputs,
+            said,
+        }
+    }
+
+    fn memo_hit(
+        &mut self,
+        of: &Try,
+        entry: MemoEntry,
+        outputs: Vec<Yielded>,
+        handled: Vec<Handled>,
+        events: &mut Vec<RunEvent>,
+    ) {
+        self.asked.remove(&of.id);
+        self.unpark(&entry.key);
+        if !self.is_waiting_for_memo(of) {
+            return;
+        }
+        let of = self.attempt_of(of);
+        events.extend(handled.into_iter().map(|Handled { port, manager, locator }| RunEvent::HandledOutput {
+            of: of.clone(),
+            port,
+            manager,
+            locator,
+        }));
+        let (step, generation) = (of.step.clone(), of.generation);
+        events.push(RunEvent::StepMemoized { step, generation, key: entry.key, origin: entry.run, outputs });
+        events.extend(entry.said.into_iter().map(|said| {
+            let (of, from_memo) = (of.clone(), true);
+            match said {
+                Resaid::Materialized(asset) => RunEvent::AssetMaterialization { of, asset, from_memo },
+                Resaid::Observed(asset) => RunEvent::AssetObservation { of, asset, from_memo },
+                Resaid::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo },
+                Resaid::Metric(point) => RunEvent::Metric { of, point, from_memo },
+            }
+        }));
+    }
+
+    fn memo_missed(&mut self, of: &Try, key: MemoKey, claimed: bool, events: &mut Vec<RunEvent>) -> Afterwards {
+        self.asked.remove(&of.id);
+        let waits = self.is_waiting_for_memo(of);
+        if waits {
+            let of = self.attempt_of(of);
+            events.push(RunEvent::StepMemoMissed { step: of.step, generation: of.generation, key });
+        }
+        match (waits, claimed) {
+            (true, true) => Afterwards::Keep,
+            (false, true) => Afterwards::Release(key),
+            (_, false) => {
+                self.unpark(&key);
+                Afterwards::Keep
+            }
+        }
+    }
+}
+
+/// An executor that answers with ports that the step does not have is broken, or of another version.
+fn check(step: &Step, outputs: &[Yielded]) -> Result<(), Failure> {
+    let mut seen = std::collections::HashSet::new();
+    for one in outputs {
+        let port = step.outputs.iter().find(|output| output.port == one.port);
+        let fits = port
+            .is_some_and(|port| if port.dynamic { one.value.mapping_key.is_some() } else { seen.insert(&one.port) });
+        if !fits {
+            return Err(Failure::new(Code::Invariant, format!("the executor answered with the output '{}'", one.port)));
+        }
+    }
+    Ok(())
+}

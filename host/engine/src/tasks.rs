@@ -1,0 +1,197 @@
+//! What runs for a run: the tasks that execute its steps, and the news that they send.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use opyard_model::id::Name;
+use opyard_model::json::CanonicalJson;
+use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
+use opyard_model::state::InstanceId;
+use opyard_model::step::{Said, Saying, StepExecutor, StepOutcome, StepRequest};
+use opyard_model::value::Yielded;
+use opyard_store::event_log::Durable;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// One try of one step of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Try {
+    pub(crate) id: InstanceId,
+    pub(crate) generation: u32,
+    pub(crate) attempt: u32,
+}
+
+/// An output that an IO manager took on a memo hit.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Handled {
+    pub(crate) port: Name,
+    pub(crate) manager: Name,
+    pub(crate) locator: CanonicalJson,
+}
+
+/// What a task has to tell. A step's news arrive in the order in which it said them.
+#[derive(Debug)]
+pub(crate) enum News {
+    Said {
+        of: Try,
+        saying: Saying,
+    },
+    Ended {
+        of: Try,
+        outcome: StepOutcome,
+    },
+    /// Found, and handed to the IO managers: `outputs` are those of the entry with what they keep filled in.
+    MemoHit {
+        of: Try,
+        entry: Box<MemoEntry>,
+        outputs: Vec<Yielded>,
+        handled: Vec<Handled>,
+    },
+    /// Not found; `claimed` when the run holds the key from now on.
+    MemoMissed {
+        of: Try,
+        key: MemoKey,
+        claimed: bool,
+    },
+}
+
+/// Sends what a step says to the run. Unbounded: every kind of saying is bounded by the limits of the step, and at most
+/// as many steps run as there are slots.
+struct Voice {
+    of: Try,
+    news: UnboundedSender<News>,
+}
+
+impl Said for Voice {
+    fn say(&self, saying: Saying) {
+        // Nobody listens any more when the run was given up: then nothing is to be recorded.
+        let _ = self.news.send(News::Said { of: self.of.clone(), saying });
+    }
+}
+
+/// A task that executes a step.
+#[derive(Debug)]
+struct Running {
+    of: Try,
+    abort: AbortHandle,
+    /// What the step said that belongs to its result.
+    said: Vec<Resaid>,
+}
+
+/// What a finished task was, when it did not end by itself.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Broken {
+    /// A step that was stopped on request.
+    Stopped(Try),
+    /// A step whose task panicked.
+    Panicked(Try),
+    /// Look-ups whose task panicked.
+    LookUp(Vec<Try>),
+    /// One that nobody waits for any more.
+    Forgotten,
+}
+
+/// Most sayings of one step that are kept for its memo.
+const MAX_RESAID: usize = 10_000;
+
+/// The tasks of one run. Dropping it stops them all.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    set: JoinSet<()>,
+    running: HashMap<InstanceId, Running>,
+    steps: HashMap<tokio::task::Id, InstanceId>,
+    look_ups: HashMap<tokio::task::Id, Vec<Try>>,
+    news: UnboundedSender<News>,
+}
+
+impl Tasks {
+    pub(crate) fn new(news: UnboundedSender<News>) -> Self {
+        Self { set: JoinSet::new(), running: HashMap::new(), steps: HashMap::new(), look_ups: HashMap::new(), news }
+    }
+
+    /// Executes a try of a step, after `durable` if something has to be on disk before.
+    pub(crate) fn execute(
+        &mut self,
+        of: Try,
+        executor: Arc<dyn StepExecutor>,
+        request: StepRequest,
+        durable: Option<Durable>,
+    ) {
+        let voice = Voice { of: of.clone(), news: self.news.clone() };
+        let abort = self.set.spawn(async move {
+            if let Some(durable) = durable
+                && durable.wait().await.is_err()
+            {
+                return; // The run is folded again from disk, where this start is not recorded.
+            }
+            let outcome = executor.execute(request, &voice).await;
+            let _ = voice.news.send(News::Ended { of: voice.of.clone(), outcome });
+        });
+        self.steps.insert(abort.id(), of.id.clone());
+        self.running.insert(of.id.clone(), Running { of, abort, said: Vec::new() });
+    }
+
+    /// Runs a look-up for several steps.
+    pub(crate) fn look_up(&mut self, of: Vec<Try>, work: impl Future<Output = ()> + Send + 'static) {
+        let id = self.set.spawn(work).id();
+        self.look_ups.insert(id, of);
+    }
+
+    pub(crate) fn news(&self) -> UnboundedSender<News> {
+        self.news.clone()
+    }
+
+    /// Keeps what a step said for its memo.
+    pub(crate) fn keep(&mut self, id: &InstanceId, said: Resaid) {
+        if let Some(running) = self.running.get_mut(id)
+            && running.said.len() < MAX_RESAID
+        {
+            running.said.push(said);
+        }
+    }
+
+    /// The task of this step has ended by itself: what it said for its memo.
+    pub(crate) fn ended(&mut self, id: &InstanceId) -> Vec<Resaid> {
+        self.running.remove(id).map(|running| running.said).unwrap_or_default()
+    }
+
+    /// Stops a step; [`next_broken`](Self::next_broken) tells when it has.
+    pub(crate) fn stop(&self, id: &InstanceId) {
+        if let Some(running) = self.running.get(id) {
+            running.abort.abort();
+        }
+    }
+
+    /// Stops a step about which nobody wants to know any more.
+    pub(crate) fn forget(&mut self, id: &InstanceId) {
+        if let Some(running) = self.running.remove(id) {
+            self.steps.remove(&running.abort.id());
+            running.abort.abort();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Waits for the next task to end, and says what it was when it was stopped or broke.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn next_broken(&mut self) -> Option<Broken> {
+        let joined = self.set.join_next_with_id().await?;
+        let (id, error) = match joined {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let step = self.steps.remove(&id);
+        let look_ups = self.look_ups.remove(&id);
+        let error = error?;
+        Some(match (step.and_then(|step| self.running.remove(&step)), look_ups) {
+            (Some(running), _) if error.is_cancelled() => Broken::Stopped(running.of),
+            (Some(running), _) => Broken::Panicked(running.of),
+            (None, Some(of)) => Broken::LookUp(of),
+            (None, None) => Broken::Forgotten,
+        })
+    }
+}
