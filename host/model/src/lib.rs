@@ -12,6 +12,7 @@ pub mod limits;
 pub mod memo;
 pub mod metadata;
 pub mod plan;
+pub mod state;
 pub mod step;
 pub mod time;
 pub mod value;
