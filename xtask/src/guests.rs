@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::component::{self, World};
 use crate::toolchain::{Choice, TARGET, Toolchain};
-use crate::{process, root};
+use crate::{process, root, wrapper};
 
 /// Separates the flags in `CARGO_ENCODED_RUSTFLAGS`, so that a path may hold spaces.
 const SEPARATOR: &str = "\x1f";
@@ -68,6 +68,7 @@ pub(crate) fn build(build: &Build<'_>) -> Result<Vec<Built>> {
     }
     let private = private_paths(build)?;
     cargo.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(&private)?);
+    wrapper::apply(&mut cargo, build.checkout).context("cannot tell where this program is")?;
     process::run(&mut cargo)?;
 
     fs::create_dir_all(build.into).with_context(|| format!("cannot make {}", build.into.display()))?;

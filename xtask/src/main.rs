@@ -6,6 +6,7 @@ mod guests;
 mod process;
 mod test;
 mod toolchain;
+mod wrapper;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if let Some(rustc) = wrapper::run() {
+        return rustc;
+    }
     let done = match Arguments::parse().verb {
         Verb::Demo { toolchain } => demo::run(toolchain),
         Verb::Test { full } => test::run(full),

@@ -142,7 +142,7 @@ fn second_toolchain(full: bool) -> Result<()> {
 fn other_folder() -> Result<()> {
     let root = root();
     let toolchain = Toolchain::set_up(Choice::Auto)?;
-    let copy = root.join("target/elsewhere");
+    let copy = root.join("target").join("elsewhere");
     if copy.exists() {
         std::fs::remove_dir_all(&copy)?;
     }
