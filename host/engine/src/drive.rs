@@ -116,7 +116,7 @@ impl Engine {
         Err(EngineError::UnknownRun(run))
     }
 
-    async fn fold(&self, run: RunId, plan: &Arc<Plan>) -> Result<RunState, EngineError> {
+    pub(crate) async fn fold(&self, run: RunId, plan: &Arc<Plan>) -> Result<RunState, EngineError> {
         let mut state = RunState::new(Arc::clone(plan));
         loop {
             let page = self.events.read(run, state.last_seq(), PAGE).await?;
