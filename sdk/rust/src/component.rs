@@ -45,18 +45,32 @@ pub fn definition(name: &str, description: &str) -> OpDefinition {
     definition::op(name, description)
 }
 
-/// Adds the schema of the config type to an op's definition.
-pub fn declare_config<T: DeserializeOwned + JsonSchema>(op: &mut OpDefinition) {
-    op.config_schema = Some(definition::schema::<T>());
+/// A type that the config of an op can have: what serde reads and schemars describes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the config of an op",
+    label = "lacks `Deserialize`, `JsonSchema` or both",
+    note = "say `#[derive(Deserialize, JsonSchema)]` on it, and `#[serde(deny_unknown_fields)]` so that a misspelt key is an error"
+)]
+pub trait Config: Sized {
+    /// Adds the schema to the op's definition.
+    fn declare(op: &mut OpDefinition);
+
+    /// Gets the step's config from the host.
+    ///
+    /// # Errors
+    /// The schema let something pass that the type does not accept.
+    fn acquire() -> Result<Self, Failure>;
 }
 
-/// The step's config.
-///
-/// # Errors
-/// The schema let something pass that the type does not accept.
-pub fn config<T: DeserializeOwned + JsonSchema>() -> Result<T, Failure> {
-    let config = context::config();
-    serde_json::from_str(&config).map_err(|error| Failure::from(error).while_doing("config").no_retry())
+impl<T: DeserializeOwned + JsonSchema> Config for T {
+    fn declare(op: &mut OpDefinition) {
+        op.config_schema = Some(definition::schema::<T>());
+    }
+
+    fn acquire() -> Result<Self, Failure> {
+        let config = context::config();
+        serde_json::from_str(&config).map_err(|error| Failure::from(error).while_doing("config").no_retry())
+    }
 }
 
 /// A default value as JSON.

@@ -71,7 +71,7 @@ mod tests {
     fn schema_says_what_serde_accepts() {
         #[derive(serde::Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
-        #[schemars(crate = "schemars")]
+        #[expect(dead_code, reason = "only its schema is looked at")]
         struct Config {
             /// The share of rows.
             #[schemars(range(min = 0.0, max = 1.0))]

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "arrow")]
+mod arrow;
 #[doc(hidden)]
 pub mod bindings;
 mod component;
@@ -13,6 +15,8 @@ pub mod resource;
 mod stream;
 mod value;
 
+#[cfg(feature = "arrow")]
+pub use arrow::Arrow;
 pub use component::Op;
 pub use context::Execution;
 pub use failure::{Context, Failure, Retry};
@@ -32,9 +36,7 @@ pub use serde_json;
 pub mod __private {
     pub use crate::Failure;
     pub use crate::bindings::opyard::op::types::OpError;
-    pub use crate::component::{
-        assert_distinct, assert_outputs_distinct, config, declare_config, definition, execute, json, unknown,
-    };
+    pub use crate::component::{Config, assert_distinct, assert_outputs_distinct, definition, execute, json, unknown};
     pub use crate::definition::{Backoff, Jitter, OpDefinition, RetryPolicy};
     pub use crate::port::{Argument, Outcome, OutputField, Outputs, Port};
 }

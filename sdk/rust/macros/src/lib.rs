@@ -31,7 +31,7 @@ use syn::{DeriveInput, ItemFn, parse_macro_input};
 pub fn op(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let attribute = parse_macro_input!(attribute as attribute::OpAttribute);
     let function = parse_macro_input!(item as ItemFn);
-    op::expand(&attribute, function).unwrap_or_else(syn::Error::into_compile_error).into()
+    op::expand(&attribute, function).into()
 }
 
 /// Makes the outputs of an op of a struct: a port per field, optional where the field is an `Option`.

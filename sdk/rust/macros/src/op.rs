@@ -20,9 +20,24 @@ enum Kind {
     Port { name: String, port: TokenStream },
 }
 
-pub(crate) fn expand(said: &OpAttribute, mut function: ItemFn) -> syn::Result<TokenStream> {
-    check_signature(&function)?;
-    let parameters = parameters(&mut function)?;
+/// The function, and the op beside it, or what is wrong with it.
+pub(crate) fn expand(said: &OpAttribute, mut function: ItemFn) -> TokenStream {
+    let op = check_signature(&function)
+        .and_then(|()| parameters(&mut function))
+        .and_then(|parameters| op(said, &function, &parameters))
+        .unwrap_or_else(Error::into_compile_error);
+    // The function stays even when it is no op, without what the compiler does not know: one mistake, one message.
+    for argument in &mut function.sig.inputs {
+        if let FnArg::Typed(argument) = argument {
+            argument
+                .attrs
+                .retain(|attribute| !["config", "doc", "port"].iter().any(|ours| attribute.path().is_ident(ours)));
+        }
+    }
+    quote!(#function #op)
+}
+
+fn op(said: &OpAttribute, function: &ItemFn, parameters: &[Parameter]) -> syn::Result<TokenStream> {
     let ident = &function.sig.ident;
     let visibility = &function.vis;
     let name = match &said.name {
@@ -37,14 +52,20 @@ pub(crate) fn expand(said: &OpAttribute, mut function: ItemFn) -> syn::Result<To
     let description = attribute::doc(&function.attrs);
 
     let declared = parameters.iter().map(|Parameter { ty, kind, .. }| match kind {
-        Kind::Config => quote_spanned!(ty.span()=> ::opyard_guest::__private::declare_config::<#ty>(&mut op);),
+        Kind::Config => {
+            let declare = quote_spanned!(ty.span()=> <#ty as ::opyard_guest::__private::Config>::declare);
+            quote!(#declare(&mut op);)
+        }
         Kind::Port { port, .. } => {
             let declare = quote_spanned!(ty.span()=> <#ty as ::opyard_guest::__private::Argument>::declare);
             quote!(#declare(&#port, &mut op);)
         }
     });
     let acquired = parameters.iter().map(|Parameter { variable, ty, kind }| match kind {
-        Kind::Config => quote_spanned!(ty.span()=> let #variable = ::opyard_guest::__private::config::<#ty>()?;),
+        Kind::Config => {
+            let acquire = quote_spanned!(ty.span()=> <#ty as ::opyard_guest::__private::Config>::acquire);
+            quote!(let #variable = #acquire()?;)
+        }
         Kind::Port { port, .. } => {
             let acquire = quote_spanned!(ty.span()=> <#ty as ::opyard_guest::__private::Argument>::acquire);
             quote!(let #variable = #acquire(&#port)?;)
@@ -88,18 +109,23 @@ pub(crate) fn expand(said: &OpAttribute, mut function: ItemFn) -> syn::Result<To
         }
     });
     let deterministic = said.deterministic.as_ref().map(|value| quote!(op.deterministic = #value;));
-    let distinct = quote_spanned!(ident.span()=> ::opyard_guest::__private::assert_outputs_distinct);
+    let distinct = quote_spanned! {ident.span()=>
+        const _: () = ::opyard_guest::__private::assert_outputs_distinct(
+            &[#(#roles),*],
+            #outcome::SINGLE,
+            #result_name,
+            #outcome::NAMES,
+        );
+    };
 
     Ok(quote! {
-        #function
-
         #[doc(hidden)]
         #[allow(non_camel_case_types, reason = "stands beside the function of the same name")]
         #visibility enum #ident {}
 
         const _: () = {
             #single
-            const _: () = #distinct(&[#(#roles),*], #outcome::SINGLE, #result_name, #outcome::NAMES);
+            #distinct
 
             impl ::opyard_guest::Op for #ident {
                 const NAME: &'static str = #name;

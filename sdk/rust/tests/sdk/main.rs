@@ -1,0 +1,4 @@
+//! What authors write, and what the host is told of it.
+
+mod definitions;
+mod mistakes;
