@@ -39,6 +39,12 @@ pub enum StoreErrorKind {
         /// What is.
         last: u64,
     },
+    /// Another process owns the run (or none does). Nothing was written.
+    #[error("{run} is not owned by this process")]
+    NotOwner {
+        /// The run.
+        run: RunId,
+    },
     /// An artifact is not there. Also the answer when it is another tenant's.
     #[error("artifact {0} is not here")]
     Missing(Digest),
@@ -78,7 +84,7 @@ impl StoreError {
             StoreErrorKind::Unavailable(_) => Code::StoreUnavailable,
             StoreErrorKind::Full(_) => Code::StoreFull,
             StoreErrorKind::Locked(_) => Code::YardLocked,
-            StoreErrorKind::Conflict { .. } => Code::NotOwner,
+            StoreErrorKind::Conflict { .. } | StoreErrorKind::NotOwner { .. } => Code::NotOwner,
             StoreErrorKind::Missing(_) => Code::ArtifactMissing,
             StoreErrorKind::Corrupt(_) | StoreErrorKind::Unreadable(_) => Code::ArtifactCorrupt,
             StoreErrorKind::TooLarge(_) => Code::TooLarge,

@@ -1,5 +1,7 @@
 //! The event log: the only truth about runs.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use futures::stream::BoxStream;
@@ -8,6 +10,13 @@ use opyard_model::id::RunId;
 use opyard_model::time::Timestamp;
 
 use crate::error::StoreError;
+
+/// Most events of one append.
+pub const MAX_APPEND_EVENTS: usize = 10_000;
+/// Most bytes of the payloads of one append: 16 MiB.
+pub const MAX_APPEND_BYTES: usize = 16 << 20;
+/// How often those who follow look for what other processes committed.
+pub(crate) const POLL: Duration = Duration::from_millis(250);
 
 /// Becomes ready when what it stands for is committed and synced, or when that failed. Cheap to clone; every clone gets
 /// the same answer, and dropping it changes nothing.
@@ -56,7 +65,8 @@ pub struct Accepted {
 /// Events of a run have gap-free sequence numbers from 1. `append` is all or nothing, in the order of the calls. An
 /// accepted event is in the run's *tail*: the caller may fold it at once; it is *durable* when [`Accepted::durable`] says
 /// so. After one failed commit every later `durable` of that run fails and the tail is dropped: the caller drops its
-/// state too and folds again from [`read`](Self::read). `read` and `follow` show durable events only.
+/// state too and folds again from [`read`](Self::read). An event whose artifacts are not in the store (because the commit
+/// that held them failed) fails its commit likewise. `read` and `follow` show durable events only.
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Appends `events`, all or none, to the run's tail.
@@ -68,7 +78,8 @@ pub trait EventLog: Send + Sync {
     /// At most 10,000 events and 16 MiB of payload a call.
     ///
     /// # Errors
-    /// `Conflict` when `expected` is stale; `TooLarge`; `Unavailable` when the log is closed.
+    /// `Conflict` when `expected` is stale; `NotOwner` when another process took the run over; `TooLarge`; `Invalid` when
+    /// the first event of a run is not `RunEnqueued`, or another one is; `Unavailable` when the log is closed.
     ///
     /// # Cancel safety
     /// Dropped before it is ready, the events are accepted or not.

@@ -1,7 +1,27 @@
 //! Where it is kept: event log, artifacts, memo.
+//!
+//! The traits ([`event_log`], [`artifact`], [`memo`], [`io_manager`]) are the seam that engine and sandbox know. [`Store`]
+//! implements them over one SQLite database and one object store; [`memory`] implements them without a disk; [`fault`]
+//! wraps either and makes it fail. The three pass the same suite, `conformance`.
 
 pub mod artifact;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod control;
 pub mod error;
 pub mod event_log;
+// pub mod fault;
 pub mod io_manager;
 pub mod memo;
+// pub mod memory;
+pub mod object;
+// pub mod query;
+pub mod run;
+mod sqlite;
+mod store;
+pub mod upload;
+
+pub use store::{Store, StoreSettings, TenantStore};
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,11 @@ use opyard_model::memo::{MemoEntry, MemoKey};
 use crate::error::StoreError;
 use crate::event_log::Durable;
 
+/// Largest entry, as JSON: 1 MiB.
+pub const MAX_ENTRY: usize = 1 << 20;
+/// Longest lease of a claim; more is cut.
+pub const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The answer to a look-up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MemoAnswer {
@@ -19,7 +24,7 @@ pub enum MemoAnswer {
     Miss,
     /// Another run is computing it. Ask again when its lease ends, or when the returned wait is over.
     Busy {
-        /// How long the holder's lease lasts still.
+        /// When to ask again: the rest of the holder's lease, or less, since the holder may be done before it ends.
         wait: Duration,
     },
 }
@@ -28,7 +33,9 @@ pub enum MemoAnswer {
 ///
 /// # Contract
 /// One computation per key at a time: between a `Miss` and the holder's `record` or `release`, or the end of its lease,
-/// everyone else is told `Busy`. First writer wins.
+/// everyone else is told `Busy`. First writer wins, but for an entry
+/// that was found too old, or without its artifacts: a `Miss` for such a one makes room for the next. Between processes the
+/// claims are shown with the next commit, so that two may compute the same key at the same moment; still, one result stays.
 #[async_trait]
 pub trait MemoStore: Send + Sync {
     /// Looks up results not older than `max_age` (none = any age), one answer per key, in order. A miss is a claim for
@@ -48,7 +55,8 @@ pub trait MemoStore: Send + Sync {
     /// a memo never outlives the success that it is of. An entry that is there already stays.
     ///
     /// # Errors
-    /// `Unavailable`, `TooLarge` (over 1 MiB as JSON).
+    /// `Unavailable` (also when events of the entry's run were lost), `TooLarge` (over 1 MiB as JSON). The returned
+    /// [`Durable`] fails with `Missing` when an artifact of the entry is not in the store.
     async fn record(&self, entry: MemoEntry) -> Result<Durable, StoreError>;
 
     /// Frees a key without a result.

@@ -1,0 +1,231 @@
+//! The artifact store: packs for small values, objects of their own for large ones.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use opyard_model::digest::Digest;
+use opyard_model::id::TenantId;
+use opyard_model::value::ArtifactRef;
+use rusqlite::{OptionalExtension, params};
+
+use super::large::{LargeReader, LargeWriter};
+use super::queue::Command;
+use super::{Shared, lock, sqlite_error, unreadable};
+use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::event_log::Durable;
+use crate::object::bounded;
+
+/// Rows read at a time by `list`.
+const PAGE: u32 = 1_000;
+
+/// The artifacts of one tenant.
+#[derive(Clone)]
+pub(crate) struct SqliteArtifacts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tenant: TenantId,
+}
+
+/// Where an artifact's bytes are.
+pub(crate) struct Location {
+    pub(crate) object: Path,
+    pub(crate) start: u64,
+    pub(crate) size: u64,
+}
+
+#[async_trait]
+impl ArtifactStore for SqliteArtifacts {
+    async fn put(&self, bytes: Bytes) -> Result<Put, StoreError> {
+        check_small(&bytes)?;
+        let artifact = ArtifactRef::of(&bytes);
+        let shared = &*self.shared;
+        if let Some(durable) = self.known(artifact.digest) {
+            return Ok(Put { artifact, durable });
+        }
+        let room = shared.queue.reserve(bytes.len()).await?;
+        // From here to the end no other put of the same bytes can come between.
+        let mut cache = lock(&shared.cache);
+        if let Some((_, durable)) = cache.get(&self.tenant, artifact.digest) {
+            drop(cache);
+            shared.queue.give_back(room);
+            return Ok(Put { artifact, durable: durable.unwrap_or_else(Durable::now) });
+        }
+        let (tenant, digest) = (self.tenant.clone(), artifact.digest);
+        let ticket = shared.queue.push(room, Command::Put { tenant, digest, bytes: bytes.clone() })?;
+        let durable = ticket.durable();
+        cache.pending(&self.tenant, digest, bytes, durable.clone());
+        Ok(Put { artifact, durable })
+    }
+
+    async fn begin(&self) -> Result<Box<dyn ArtifactWriter>, StoreError> {
+        Ok(Box::new(LargeWriter::new(self.clone())?))
+    }
+
+    async fn get(&self, digest: Digest) -> Result<Box<dyn ArtifactReader>, StoreError> {
+        let cached = lock(&self.shared.cache).get(&self.tenant, digest);
+        if let Some((bytes, _)) = cached {
+            return Ok(Box::new(SmallReader { digest, bytes }));
+        }
+        let Some(location) = self.locate(digest).await? else {
+            return Err(StoreError::new("opening an artifact", StoreErrorKind::Missing(digest)));
+        };
+        if location.size > MAX_PACKED as u64 {
+            return Ok(Box::new(LargeReader::new(self.clone(), digest, location)));
+        }
+        let bytes = self.range(digest, &location.object, location.start..location.start + location.size).await?;
+        if Digest::of(&bytes) != digest {
+            return Err(StoreError::new("reading an artifact", StoreErrorKind::Corrupt(digest)));
+        }
+        // A view into what the object store answered could keep more alive than it shows.
+        let bytes = Bytes::copy_from_slice(&bytes);
+        lock(&self.shared.cache).keep(&self.tenant, digest, bytes.clone());
+        Ok(Box::new(SmallReader { digest, bytes }))
+    }
+
+    fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
+        let store = self.clone();
+        let pages = stream::try_unfold(Some([0u8; 32]), move |after| {
+            let store = store.clone();
+            async move {
+                let Some(after) = after else { return Ok::<_, StoreError>(None) };
+                let page = store.page(after).await?;
+                let next = (page.len() == PAGE as usize).then(|| page.last().map(|last| *last.digest.as_bytes()));
+                Ok(Some((stream::iter(page.into_iter().map(Ok)), next.flatten())))
+            }
+        });
+        pages.try_flatten().boxed()
+    }
+}
+
+/// A value that is put whole is small.
+pub(crate) fn check_small(bytes: &Bytes) -> Result<(), StoreError> {
+    if bytes.len() > MAX_PACKED {
+        let reason = format!("{} bytes at once; {MAX_PACKED} are the limit", bytes.len());
+        return Err(StoreError::new("storing an artifact", StoreErrorKind::TooLarge(reason)));
+    }
+    Ok(())
+}
+
+impl SqliteArtifacts {
+    /// When a value that is in memory is durable.
+    fn known(&self, digest: Digest) -> Option<Durable> {
+        let (_, durable) = lock(&self.shared.cache).get(&self.tenant, digest)?;
+        Some(durable.unwrap_or_else(Durable::now))
+    }
+
+    /// Where an artifact is; none when it is not there.
+    pub(crate) async fn locate(&self, digest: Digest) -> Result<Option<Location>, StoreError> {
+        let tenant = self.tenant.clone();
+        self.shared
+            .readers
+            .run(move |connection| {
+                let wrong = |error: rusqlite::Error| sqlite_error("looking for an artifact", &error);
+                connection
+                    .prepare_cached(
+                        "SELECT name, start, artifacts.size FROM artifacts JOIN objects USING (object_no) \
+                         WHERE artifacts.tenant = ?1 AND digest = ?2",
+                    )
+                    .map_err(wrong)?
+                    .query_row(params![tenant.as_str(), digest.as_bytes()], |row| {
+                        let (start, size): (i64, i64) = (row.get(1)?, row.get(2)?);
+                        Ok(Location {
+                            object: Path::from(row.get::<_, String>(0)?),
+                            start: start.unsigned_abs(),
+                            size: size.unsigned_abs(),
+                        })
+                    })
+                    .optional()
+                    .map_err(wrong)
+            })
+            .await
+    }
+
+    /// Bytes of an object.
+    pub(crate) async fn range(
+        &self,
+        digest: Digest,
+        object: &Path,
+        range: std::ops::Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        let context = "reading an artifact";
+        let wanted = range.end - range.start;
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        let store = &self.shared.objects.store;
+        let call = async {
+            match store.get_range(object, range).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                answer => answer.map(Some),
+            }
+        };
+        match bounded(context, call).await? {
+            None => Err(StoreError::new(context, StoreErrorKind::Missing(digest))),
+            // A truncated object.
+            Some(bytes) if bytes.len() as u64 != wanted => {
+                Err(StoreError::new(context, StoreErrorKind::Corrupt(digest)))
+            }
+            Some(bytes) => Ok(bytes),
+        }
+    }
+
+    async fn page(&self, after: [u8; 32]) -> Result<Vec<ArtifactRef>, StoreError> {
+        let tenant = self.tenant.clone();
+        self.shared
+            .readers
+            .run(move |connection| {
+                let wrong = |error: rusqlite::Error| sqlite_error("listing artifacts", &error);
+                let mut statement = connection
+                    .prepare_cached(
+                        "SELECT digest, size FROM artifacts WHERE tenant = ?1 AND digest > ?2 ORDER BY digest LIMIT ?3",
+                    )
+                    .map_err(wrong)?;
+                let found = statement
+                    .query_map(params![tenant.as_str(), after, PAGE], |row| {
+                        let size = row.get::<_, i64>(1)?.unsigned_abs();
+                        Ok(ArtifactRef { digest: Digest::from_bytes(row.get(0)?), size })
+                    })
+                    .map_err(wrong)?;
+                found.map(|artifact| artifact.map_err(wrong)).collect()
+            })
+            .await
+    }
+
+    /// Makes the object of a large artifact known; true when it was the first of these bytes.
+    pub(crate) async fn register(&self, artifact: ArtifactRef, object: &str) -> Result<bool, StoreError> {
+        let (tenant, digest, size) = (self.tenant.clone(), artifact.digest, artifact.size);
+        let room = self.shared.queue.reserve(0).await?;
+        let command = Command::Register { tenant, digest, size, object: object.to_owned() };
+        self.shared.queue.push(room, command)?.durable().wait().await?;
+        let location = self.locate(digest).await?;
+        let location = location.ok_or_else(|| unreadable("storing an artifact", "its row is not there"))?;
+        Ok(location.object == Path::from(object))
+    }
+}
+
+/// A value that is in memory, and was checked.
+pub(crate) struct SmallReader {
+    pub(crate) digest: Digest,
+    pub(crate) bytes: Bytes,
+}
+
+/// The part of `bytes` that starts at `offset` and is at most `max` long.
+pub(crate) fn part(bytes: &Bytes, offset: u64, max: usize) -> Bytes {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(start..start.saturating_add(max).min(bytes.len()))
+}
+
+#[async_trait]
+impl ArtifactReader for SmallReader {
+    fn artifact(&self) -> ArtifactRef {
+        ArtifactRef { digest: self.digest, size: self.bytes.len() as u64 }
+    }
+
+    async fn read_at(&mut self, offset: u64, max: usize) -> Result<Bytes, StoreError> {
+        Ok(part(&self.bytes, offset, max))
+    }
+}

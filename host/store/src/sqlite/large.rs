@@ -1,0 +1,233 @@
+//! Values that are never held whole: written in parts, checked while they are read.
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{BoxStream, StreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetResult, ObjectStore};
+use opyard_model::digest::Digest;
+use opyard_model::value::ArtifactRef;
+
+use super::artifacts::{Location, SqliteArtifacts};
+use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::event_log::Durable;
+use crate::object::bounded;
+use crate::upload::Upload;
+
+/// Read ahead when a checked value is read: 1 MiB.
+const BLOCK: usize = 1 << 20;
+
+/// An artifact on its way in.
+pub(crate) struct LargeWriter {
+    store: SqliteArtifacts,
+    hasher: blake3::Hasher,
+    object: String,
+    upload: Upload,
+}
+
+impl LargeWriter {
+    pub(crate) fn new(store: SqliteArtifacts) -> Result<Self, StoreError> {
+        let object = store.shared.object_name(&store.tenant, "large")?;
+        let upload = Upload::new(&store.shared.objects, Path::from(object.as_str()));
+        Ok(Self { store, hasher: blake3::Hasher::new(), object, upload })
+    }
+}
+
+#[async_trait]
+impl ArtifactWriter for LargeWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.hasher.update(&bytes);
+        self.upload.write(bytes).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Put, StoreError> {
+        let Self { store, hasher, object, mut upload } = *self;
+        if upload.size() <= MAX_PACKED as u64 {
+            match upload.into_small() {
+                Ok(bytes) => return store.put(bytes).await,
+                Err(not_small) => upload = not_small,
+            }
+        }
+        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+        let artifact = ArtifactRef { digest, size: upload.size() };
+        let put = Put { artifact, durable: Durable::now() };
+        if store.locate(digest).await?.is_some() {
+            return Ok(put);
+        }
+        upload.finish().await?;
+        let path = Path::from(object.as_str());
+        if !store.register(artifact, &object).await? {
+            // The same bytes were stored meanwhile, and are kept once.
+            store.shared.objects.discard(path);
+        }
+        Ok(put)
+    }
+}
+
+/// Where a large value is, and what it must be.
+struct Source {
+    store: SqliteArtifacts,
+    digest: Digest,
+    location: Location,
+}
+
+/// A large value that is being read.
+pub(crate) struct LargeReader {
+    source: Source,
+    state: Reading,
+}
+
+enum Reading {
+    /// From start to end, hashing on the way.
+    InOrder(Box<InOrder>),
+    /// The whole was checked. A block that was read ahead, and its offset.
+    Checked { block: Bytes, at: u64, etag: Option<String> },
+    /// It is not what it should be.
+    Failed(StoreError),
+}
+
+struct InOrder {
+    /// The offset of the first byte of `ready`.
+    next: u64,
+    /// Bytes that were hashed and not handed out yet.
+    ready: BytesMut,
+    hasher: blake3::Hasher,
+    stream: Option<BoxStream<'static, object_store::Result<Bytes>>>,
+    etag: Option<String>,
+}
+
+impl InOrder {
+    fn new() -> Box<Self> {
+        Box::new(Self { next: 0, ready: BytesMut::new(), hasher: blake3::Hasher::new(), stream: None, etag: None })
+    }
+}
+
+impl Source {
+    fn error(&self, kind: StoreErrorKind) -> StoreError {
+        StoreError::new("reading an artifact", kind)
+    }
+
+    /// An answer of the object store, or what its error means here.
+    async fn answer<T>(&self, call: impl Future<Output = object_store::Result<T>>) -> Result<T, StoreError> {
+        let call = async {
+            match call.await {
+                Err(object_store::Error::NotFound { .. }) => Ok(Err(StoreErrorKind::Missing(self.digest))),
+                // Another object than the one that was checked.
+                Err(object_store::Error::Precondition { .. }) => Ok(Err(StoreErrorKind::Corrupt(self.digest))),
+                answer => answer.map(Ok),
+            }
+        };
+        bounded("reading an artifact", call).await?.map_err(|kind| self.error(kind))
+    }
+
+    /// Bytes from `offset` to the end.
+    fn left(&self, offset: u64) -> usize {
+        usize::try_from(self.location.size.saturating_sub(offset)).unwrap_or(usize::MAX)
+    }
+
+    /// Asks for a range of the object.
+    async fn open(&self, offset: u64, size: u64, etag: Option<String>) -> Result<GetResult, StoreError> {
+        let start = self.location.start + offset;
+        let options = GetOptions { range: Some((start..start + size).into()), if_match: etag, ..GetOptions::default() };
+        self.answer(self.store.shared.objects.store.get_opts(&self.location.object, options)).await
+    }
+
+    /// Takes bytes from the object store until `wanted` are ready, or all. Compares with the digest as soon as the last
+    /// byte was seen, which is before it is handed out.
+    async fn fill(&self, reading: &mut InOrder, wanted: usize) -> Result<(), StoreError> {
+        let size = self.location.size;
+        let stream = match &mut reading.stream {
+            Some(stream) => stream,
+            none => {
+                let got = self.open(0, size, None).await?;
+                reading.etag.clone_from(&got.meta.e_tag);
+                none.insert(got.into_stream())
+            }
+        };
+        while reading.ready.len() < wanted {
+            let Some(bytes) = self.answer(async { stream.next().await.transpose() }).await? else { break };
+            reading.hasher.update(&bytes);
+            reading.ready.extend_from_slice(&bytes);
+        }
+        let seen = reading.next + reading.ready.len() as u64;
+        let truncated = reading.ready.len() < wanted;
+        let altered = seen == size && reading.hasher.finalize().as_bytes() != self.digest.as_bytes();
+        if truncated || altered || seen > size {
+            return Err(self.error(StoreErrorKind::Corrupt(self.digest)));
+        }
+        Ok(())
+    }
+
+    /// Reads the whole without keeping it; returns the tag of the object that was read.
+    async fn check(&self) -> Result<Option<String>, StoreError> {
+        let mut reading = InOrder::new();
+        while reading.next < self.location.size {
+            let wanted = BLOCK.min(self.left(reading.next));
+            self.fill(&mut reading, wanted).await?;
+            reading.next += reading.ready.len() as u64;
+            reading.ready.clear();
+        }
+        Ok(reading.etag.take())
+    }
+}
+
+impl LargeReader {
+    pub(crate) fn new(store: SqliteArtifacts, digest: Digest, location: Location) -> Self {
+        Self { source: Source { store, digest, location }, state: Reading::InOrder(InOrder::new()) }
+    }
+
+    async fn read(&mut self, offset: u64, wanted: usize) -> Result<Bytes, StoreError> {
+        let Self { source, state } = self;
+        if let Reading::InOrder(reading) = state {
+            if reading.next == offset {
+                source.fill(reading, wanted).await?;
+                reading.next += wanted as u64;
+                return Ok(reading.ready.split_to(wanted).freeze());
+            }
+            let etag = source.check().await?;
+            *state = Reading::Checked { block: Bytes::new(), at: 0, etag };
+        }
+        match state {
+            Reading::Checked { block, at, etag } => {
+                let skip = offset.checked_sub(*at).and_then(|skip| usize::try_from(skip).ok());
+                if let Some(skip) = skip.filter(|skip| skip.saturating_add(wanted) <= block.len()) {
+                    return Ok(block.slice(skip..skip + wanted));
+                }
+                let ahead = wanted.max(BLOCK).min(source.left(offset));
+                let got = source.open(offset, ahead as u64, etag.clone()).await?;
+                let read = source.answer(got.bytes()).await?;
+                if read.len() != ahead {
+                    return Err(source.error(StoreErrorKind::Corrupt(source.digest)));
+                }
+                (*block, *at) = (read, offset);
+                Ok(block.slice(..wanted))
+            }
+            Reading::Failed(error) => Err(error.clone()),
+            Reading::InOrder(_) => Err(source.error(StoreErrorKind::Unavailable("read again".into()))),
+        }
+    }
+}
+
+#[async_trait]
+impl ArtifactReader for LargeReader {
+    fn artifact(&self) -> ArtifactRef {
+        ArtifactRef { digest: self.source.digest, size: self.source.location.size }
+    }
+
+    async fn read_at(&mut self, offset: u64, max: usize) -> Result<Bytes, StoreError> {
+        let wanted = max.min(self.source.left(offset));
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        let answer = self.read(offset, wanted).await;
+        if let Err(error) = &answer {
+            // What was taken from the stream is gone: later reads must not go on from there.
+            self.state = match error.kind {
+                StoreErrorKind::Unavailable(_) => Reading::InOrder(InOrder::new()),
+                _ => Reading::Failed(error.clone()),
+            };
+        }
+        answer
+    }
+}

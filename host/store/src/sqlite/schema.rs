@@ -1,0 +1,162 @@
+//! The tables, and opening the database.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::sqlite_error;
+use crate::error::{StoreError, StoreErrorKind};
+
+/// The format of the database, in `user_version`. 0 = empty.
+pub(crate) const FORMAT: u32 = 1;
+
+/// `OPYD`: tells the database from anyone else's.
+const APPLICATION_ID: i32 = 0x4f50_5944;
+
+/// An event's row id is its run's number and, in the low 32 bits, its sequence number: one clustered key, in the order of
+/// reading. `chain` is the BLAKE3 of the event and of the `chain` before it.
+const TABLES: &str = "
+CREATE TABLE runs (
+    run_no INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    run TEXT NOT NULL,
+    job TEXT NOT NULL,
+    environment TEXT,
+    status TEXT NOT NULL,
+    enqueued_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    planned INTEGER NOT NULL,
+    success INTEGER NOT NULL,
+    memoized INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,
+    failure INTEGER NOT NULL,
+    canceled INTEGER NOT NULL,
+    failed_with TEXT,
+    tags TEXT NOT NULL,
+    last_seq INTEGER NOT NULL,
+    chain BLOB NOT NULL,
+    owner TEXT,
+    fence INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL,
+    UNIQUE (tenant, run)
+) STRICT;
+CREATE INDEX runs_unfinished ON runs (tenant, run) WHERE ended_at IS NULL;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    step TEXT,
+    mapping TEXT,
+    generation INTEGER,
+    attempt INTEGER,
+    code TEXT,
+    payload TEXT NOT NULL,
+    chain BLOB NOT NULL
+) STRICT;
+CREATE INDEX events_said ON events (kind)
+    WHERE kind IN ('metric', 'asset_materialization', 'asset_observation');
+CREATE TABLE objects (
+    object_no INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE artifacts (
+    tenant TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    object_no INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    PRIMARY KEY (tenant, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE memo (
+    tenant TEXT NOT NULL,
+    key BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    op TEXT NOT NULL,
+    wasmtime TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE memo_claims (
+    tenant TEXT NOT NULL,
+    key BLOB NOT NULL,
+    holder TEXT NOT NULL,
+    process TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE requests (
+    request_no INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL,
+    run TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX requests_of_run ON requests (tenant, run);
+";
+
+/// Opens the connection that writes, and makes the tables if the database is new: all of them or none.
+///
+/// # Errors
+/// `Version` when a newer program made it, `Locked`, `Full`, `Unreadable`, `Unavailable`.
+pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+    let context = format!("opening the database {}", path.display());
+    let wrong = |error: rusqlite::Error| sqlite_error(&context, &error);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| StoreError::new(&context, StoreErrorKind::Unavailable(error.to_string())))?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
+    connection.busy_timeout(busy).map_err(wrong)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    check_version(&connection, &context)?;
+    connection.pragma_update(None, "journal_mode", "wal").map_err(wrong)?;
+    connection.pragma_update(None, "synchronous", "full").map_err(wrong)?;
+    connection.pragma_update(None, "cache_size", -8_192).map_err(wrong)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrong)?;
+    // Again, now that nobody else can be making it.
+    if check_version(&transaction, &context)? == 0 {
+        transaction.execute_batch(TABLES).map_err(wrong)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrong)?;
+        transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
+    }
+    transaction.commit().map_err(wrong)?;
+    Ok(connection)
+}
+
+fn check_version(connection: &Connection, context: &str) -> Result<u32, StoreError> {
+    let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrong)?;
+    if found > FORMAT {
+        return Err(StoreError::new(context, StoreErrorKind::Version { found, known: FORMAT }));
+    }
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(wrong)?;
+    let tables: u32 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(wrong)?;
+    let ours = if found == 0 { tables == 0 } else { application == APPLICATION_ID };
+    if !ours {
+        return Err(StoreError::new(context, StoreErrorKind::Unreadable("a database of some other program".into())));
+    }
+    Ok(found)
+}
+
+/// Opens a connection that can only read.
+///
+/// # Errors
+/// `Locked`, `Unreadable`, `Unavailable`.
+pub(crate) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+    let context = format!("opening the database {}", path.display());
+    let wrong = |error: rusqlite::Error| sqlite_error(&context, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
+    connection.busy_timeout(busy).map_err(wrong)?;
+    connection.pragma_update(None, "query_only", true).map_err(wrong)?;
+    connection.pragma_update(None, "cache_size", -4_096).map_err(wrong)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
