@@ -54,3 +54,32 @@ impl World {
         Ok(Self { imports: names(world.imports.keys().collect()), exports: names(world.exports.keys().collect()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use wasm_encoder::{CustomSection, MemorySection, MemoryType};
+
+    use super::*;
+
+    #[test]
+    fn names_and_world_stay_and_the_rest_goes() {
+        let custom = |name: &'static str| CustomSection { name: name.into(), data: Cow::Borrowed(&[0]) };
+        let memory = MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None };
+        let mut memories = MemorySection::new();
+        memories.memory(memory);
+        let mut module = Module::new();
+        module.section(&custom("component-type:guest")).section(&memories).section(&custom(".debug_info"));
+        module.section(&custom("name")).section(&custom("producers"));
+
+        let stripped = strip(&module.finish()).unwrap();
+        let kept = Parser::new(0).parse_all(&stripped).filter_map(|payload| match payload.unwrap() {
+            Payload::CustomSection(section) => Some(section.name().to_owned()),
+            Payload::MemorySection(_) => Some("(memory)".to_owned()),
+            _ => None,
+        });
+        assert_eq!(kept.collect::<Vec<_>>(), ["component-type:guest", "(memory)", "name"]);
+        assert!(strip(b"no module").is_err());
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) fn run(choice: Choice) -> Result<()> {
          Change --set split.seed=8 and what depends on it runs.\n\n  \
          cargo xtask demo\n  \
          target/debug/opyard run train -f {DEFINITIONS} --set split.seed=8\n  \
-         target/debug/opyard show -f {DEFINITIONS}\n"
+         target/debug/opyard runs -f {DEFINITIONS}\n"
     );
     Ok(())
 }
