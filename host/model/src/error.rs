@@ -113,6 +113,8 @@ codes! {
     238 UnknownRun "no run of that id";
     239 BadQuery "a query that cannot be run";
     240 UnknownOutput "no output of that name in this run";
+    241 NotSupported "something that this version does not do yet";
+    242 MissingKey "a key that has to be there is not";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";

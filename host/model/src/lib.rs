@@ -3,6 +3,8 @@
 //! This crate has no clock, no I/O, no randomness and no runtime: what it computes is a function of what it is given.
 
 pub mod component;
+pub mod definitions;
+pub mod diagnostic;
 pub mod digest;
 pub mod error;
 pub mod event;

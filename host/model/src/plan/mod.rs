@@ -4,6 +4,13 @@
 //! every resource is granted, and there is no cycle. It is plain data (it is stored with each run, so that an old run can
 //! be read after its definitions changed); steps stand in topological order.
 
+mod bind;
+mod build;
+pub(crate) mod config;
+mod flatten;
+mod schema;
+mod wire;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,6 +22,8 @@ use crate::id::{MediaType, Name, StepPath};
 use crate::json::CanonicalJson;
 use crate::limits::Limits;
 use crate::value::ValueRef;
+
+pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
 
 /// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,0 +1,327 @@
+//! The definitions file, `opyard.yaml`: read, checked in itself, and kept with the place of everything in it.
+//!
+//! [`Definitions`] exist only if the file is right in itself: shapes, names, references, cycles, quantities, schedules. What
+//! needs to know the ops (ports, types, configs, grants) is checked when a [`Plan`](crate::plan::Plan) is built, and points
+//! at the same text.
+
+mod flow;
+mod location;
+mod names;
+mod reading;
+mod schedule;
+pub(crate) mod sections;
+mod setting;
+pub(crate) mod steps;
+pub(crate) mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::component::RetryPolicy;
+use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
+use crate::digest::Digest;
+use crate::error::Code;
+use crate::id::Name;
+use crate::limits::LimitOverrides;
+use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec};
+
+pub use setting::Setting;
+
+/// What a definitions file says, checked in itself.
+#[derive(Debug, Clone)]
+pub struct Definitions {
+    pub(crate) source: Source,
+    pub(crate) components: Table<PathBuf>,
+    pub(crate) types: Table<BaseType>,
+    pub(crate) graphs: Table<Graph>,
+    pub(crate) jobs: Table<Job>,
+    pub(crate) resources: Table<ResourceSpec>,
+    pub(crate) io_managers: Table<IoManagerSpec>,
+    pub(crate) grants: Vec<GrantEntry>,
+    pub(crate) environments: Table<Environment>,
+    pub(crate) schedules: Table<Schedule>,
+}
+
+/// When a job runs by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// The job.
+    pub job: Name,
+    /// Five fields: minute, hour, day of the month, month, day of the week.
+    pub cron: String,
+    /// A name of the IANA time zone database.
+    pub timezone: String,
+    /// Where the job is named.
+    pub(crate) job_place: Place,
+}
+
+impl Definitions {
+    /// Reads a definitions file. Relative paths and `file:` addresses are taken from `folder`, which has to be absolute:
+    /// this crate does no I/O and knows no current directory.
+    ///
+    /// # Errors
+    /// All that is wrong with the file in itself, each with its place.
+    ///
+    /// # Limits
+    /// 1 MiB, 32 levels, 100,000 keys and values, one document, no aliases.
+    pub fn parse(source: &Source, folder: &Path) -> Result<Self, Diagnostics> {
+        sections::parse(source, folder)
+    }
+
+    /// The text that they were read from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The components and the absolute paths of their files, in the order of the file.
+    pub fn components(&self) -> impl Iterator<Item = (&Name, &Path)> {
+        self.components.iter().map(|entry| (&entry.name, entry.value.as_path()))
+    }
+
+    /// The jobs and their descriptions, in the order of the file.
+    pub fn jobs(&self) -> impl Iterator<Item = (&Name, Option<&str>)> {
+        self.jobs.iter().map(|entry| (&entry.name, entry.value.description.as_deref()))
+    }
+
+    /// The components that the steps of a job use, through graphs too. Empty for a job that is not there.
+    #[must_use]
+    pub fn components_of(&self, job: &str) -> BTreeSet<Name> {
+        let mut components = BTreeSet::new();
+        let mut graphs = BTreeSet::new();
+        let mut open: Vec<&Flow> = self.jobs.get(job).map(|job| &job.value.flow).into_iter().collect();
+        while let Some(flow) = open.pop() {
+            for step in flow.steps.iter() {
+                match &step.value.body {
+                    Body::Op { component, .. } => {
+                        components.insert(component.clone());
+                    }
+                    Body::Graph(name) => {
+                        if graphs.insert(name) {
+                            open.extend(self.graphs.get(name.as_str()).map(|graph| &graph.value.flow));
+                        }
+                    }
+                }
+            }
+        }
+        components
+    }
+
+    /// The environments, in the order of the file.
+    pub fn environments(&self) -> impl Iterator<Item = &Name> {
+        self.environments.iter().map(|entry| &entry.name)
+    }
+
+    /// The schedules, in the order of the file.
+    pub fn schedules(&self) -> impl Iterator<Item = (&Name, &Schedule)> {
+        self.schedules.iter().map(|entry| (&entry.name, &entry.value))
+    }
+
+    /// Says at the place of component `name` what is wrong with its file; for whoever reads it and asks it to describe itself.
+    #[must_use]
+    pub fn component_problem(&self, name: &str, code: Code, message: &str) -> Diagnostic {
+        let diagnostic = Diagnostic::error(code, message);
+        match self.components.get(name) {
+            Some(entry) => diagnostic.at(&entry.place, entry.value.display().to_string()),
+            None => diagnostic,
+        }
+    }
+}
+
+/// The JSON Schema (2020-12) of the definitions file, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    serde_json::from_str(include_str!("schema.json")).expect("the embedded schema is JSON: a test reads it")
+}
+
+/// A value and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Located<T> {
+    pub(crate) value: T,
+    pub(crate) place: Place,
+}
+
+/// An entry of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Named<T> {
+    pub(crate) name: Name,
+    /// The place of the name.
+    pub(crate) place: Place,
+    pub(crate) value: T,
+}
+
+/// Entries by name, in the order of the file.
+#[derive(Debug, Clone)]
+pub(crate) struct Table<T> {
+    entries: Vec<Named<T>>,
+    index: BTreeMap<Name, usize>,
+    /// Names whose entries could not be read: what refers to them is not wrong because of that.
+    broken: BTreeSet<String>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), index: BTreeMap::new(), broken: BTreeSet::new() }
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn insert(&mut self, entry: Named<T>) {
+        self.index.insert(entry.name.clone(), self.entries.len());
+        self.entries.push(entry);
+    }
+
+    pub(crate) fn insert_broken(&mut self, name: &str) {
+        self.broken.insert(name.to_owned());
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Named<T>> {
+        self.index.get(name).map(|index| &self.entries[*index])
+    }
+
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.index.contains_key(name) || self.broken.contains(name)
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Named<T>> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn at(&self, index: usize) -> &Named<T> {
+        &self.entries[index]
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str()).chain(self.broken.iter().map(String::as_str))
+    }
+}
+
+/// Steps that are wired to each other: what jobs and graphs are made of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flow {
+    pub(crate) steps: Table<StepDefinition>,
+    /// Indices of `steps`, each after those that it needs.
+    pub(crate) order: Vec<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Graph {
+    /// Whether each input is optional.
+    pub(crate) inputs: Table<bool>,
+    pub(crate) flow: Flow,
+    pub(crate) outputs: Table<PortRef>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) description: Option<String>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) flow: Flow,
+    pub(crate) on_failure: FailurePolicy,
+    pub(crate) retry: Option<Located<RetryPolicy>>,
+    pub(crate) limits: GivenLimits,
+}
+
+/// What a step runs.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    Op { component: Name, op: String },
+    Graph(Name),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct StepDefinition {
+    pub(crate) body: Body,
+    /// Where the body is named.
+    pub(crate) body_place: Place,
+    pub(crate) inputs: Vec<InputDefinition>,
+    pub(crate) config: Option<tree::Node>,
+    pub(crate) retry: Option<Located<RetryPolicy>>,
+    pub(crate) limits: GivenLimits,
+    pub(crate) io_manager: IoManagerChoice,
+    pub(crate) after: Vec<Located<Name>>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) memo: Option<Located<MemoChoice>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct InputDefinition {
+    pub(crate) port: Located<String>,
+    pub(crate) feed: Located<Feed>,
+}
+
+/// What is written for an input.
+#[derive(Debug, Clone)]
+pub(crate) enum Feed {
+    Port(PortRef),
+    FanIn(Vec<PortRef>),
+    Value(tree::Node),
+    Artifact(Digest),
+    Collect(PortRef),
+}
+
+/// A reference to something that yields values.
+#[derive(Debug, Clone)]
+pub(crate) struct PortRef {
+    pub(crate) place: Place,
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// `$name`
+    GraphInput(Name),
+    /// `step` or `step.output`
+    Step { step: Name, output: Option<String> },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemoChoice {
+    Off,
+    For(Duration),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) enum IoManagerChoice {
+    #[default]
+    Default,
+    All(Located<Name>),
+    PerOutput(Vec<(Located<String>, Located<Name>)>),
+}
+
+/// Limits that were given, and where.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GivenLimits {
+    pub(crate) overrides: LimitOverrides,
+    pub(crate) places: Vec<(&'static str, Place)>,
+}
+
+/// What an op, or all ops of a component, may use.
+#[derive(Debug, Clone)]
+pub(crate) struct GrantEntry {
+    pub(crate) place: Place,
+    pub(crate) component: Name,
+    pub(crate) op: Option<String>,
+    pub(crate) resources: Vec<GrantedKey>,
+    pub(crate) limits: GivenLimits,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct GrantedKey {
+    /// The op's key.
+    pub(crate) key: Located<String>,
+    pub(crate) resource: Located<Name>,
+    pub(crate) access: Option<Located<Access>>,
+}
+
+/// What is other in an environment: whole specs, overrides already merged.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    pub(crate) resources: Table<ResourceSpec>,
+    pub(crate) io_managers: Table<IoManagerSpec>,
+}

@@ -1,0 +1,368 @@
+//! The sections of the file that are not steps: components, types, resources, IO managers, grants, environments.
+
+use std::path::{Path, PathBuf};
+
+use super::location::{SCHEMES, check_template, resolve_path, resolve_url};
+use super::reading::{Fields, Keys, Reading};
+use super::tree::{Key, Node, Value, read};
+use super::{Definitions, Environment, GrantEntry, GrantedKey, Located, Named, Table};
+use crate::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::error::Code;
+use crate::id::Name;
+use crate::plan::{Access, BaseType, IoManagerSpec, ResourceSpec};
+
+/// The version of the file's form.
+const VERSION: i128 = 1;
+
+const FILE: Keys = Keys {
+    what: "a definitions file",
+    known: &[
+        "opyard",
+        "components",
+        "types",
+        "graphs",
+        "jobs",
+        "resources",
+        "io_managers",
+        "grants",
+        "environments",
+        "schedules",
+    ],
+    later: &[
+        "sensors",
+        "hooks",
+        "secrets",
+        "trust",
+        "pools",
+        "partitions",
+        "backfills",
+        "assets",
+        "tenants",
+        "memo",
+        "include",
+    ],
+};
+const COMPONENT: Keys = Keys { what: "a component", known: &["path"], later: &["oci", "digest", "verify", "url"] };
+const TYPE: Keys = Keys { what: "a type", known: &["base", "description"], later: &["check"] };
+const RESOURCE: Keys = Keys {
+    what: "an object store",
+    known: &["kind", "url", "access", "version", "description"],
+    later: &["credentials", "prefix"],
+};
+const ARTIFACTS: Keys = Keys { what: "an `artifacts` manager", known: &["kind", "description"], later: &[] };
+const OBJECT_STORE: Keys =
+    Keys { what: "an `object_store` manager", known: &["kind", "url", "path", "description"], later: &["credentials"] };
+const GRANT: Keys = Keys { what: "a grant", known: &["resources", "limits"], later: &["secrets", "reveal", "http"] };
+const GRANTED: Keys =
+    Keys { what: "a granted resource", known: &["resource", "access"], later: &["prefix", "origins", "reveal"] };
+const ENVIRONMENT: Keys = Keys {
+    what: "an environment",
+    known: &["resources", "io_managers"],
+    later: &["grants", "limits", "config", "schedules", "secrets"],
+};
+
+pub(super) fn parse(source: &Source, folder: &Path) -> Result<Definitions, Diagnostics> {
+    let root = read(source)?;
+    let mut reading = Reading { found: Diagnostics::default(), folder };
+    let definitions = reading.file(source, &root);
+    let mut found = reading.found;
+    let definitions = definitions.map(|mut definitions| {
+        definitions.check_names(&mut found);
+        definitions
+    });
+    found.or(definitions).map(|(definitions, _)| definitions)
+}
+
+impl Reading<'_> {
+    fn file(&mut self, source: &Source, root: &Node) -> Option<Definitions> {
+        if !matches!(root.value, Value::Map(_)) {
+            let what = if root.value == Value::Null { "the file is empty" } else { "a definitions file is a map" };
+            let place = if root.value == Value::Null { source.place(0..0) } else { root.place.clone() };
+            self.push(
+                Diagnostic::error(Code::WrongShape, what)
+                    .at(&place, "")
+                    .help("start with `opyard: 1`, then `components:` and `jobs:`"),
+            );
+            return None;
+        }
+        let fields = self.fields(root, &FILE)?;
+        self.version(&fields);
+        let components = self.table(fields.get("components"), "`components`", |r, _, node| r.component(node));
+        let types = self.table(fields.get("types"), "`types`", Self::port_type);
+        let graphs = self.table(fields.get("graphs"), "`graphs`", |r, _, node| r.graph(node));
+        let jobs = self.table(fields.get("jobs"), "`jobs`", |r, _, node| r.job(node));
+        let resources = self.table(fields.get("resources"), "`resources`", |r, _, node| r.resource(node));
+        let mut io_managers = self.table(fields.get("io_managers"), "`io_managers`", |r, _, node| r.io_manager(node));
+        if !io_managers.knows("default") {
+            let name = Name::new("default").expect("`default` is a name");
+            io_managers.insert(Named { name, place: source.place(0..0), value: IoManagerSpec::Artifacts });
+        }
+        let grants = self.grants(fields.get("grants"));
+        let environments =
+            self.table(fields.get("environments"), "`environments`", |r, _, node| r.environment(node, &fields));
+        let schedules = self.table(fields.get("schedules"), "`schedules`", |r, _, node| r.schedule(node));
+        Some(Definitions {
+            source: source.clone(),
+            components,
+            types,
+            graphs,
+            jobs,
+            resources,
+            io_managers,
+            grants,
+            environments,
+            schedules,
+        })
+    }
+
+    fn version(&mut self, fields: &Fields<'_>) {
+        let Some(node) = fields.require(self, "opyard", "start the file with `opyard: 1`, the version of its form")
+        else {
+            return;
+        };
+        match node.value {
+            Value::Int(VERSION) => {}
+            Value::Int(_) => self.push(
+                Diagnostic::error(Code::NotSupported, "this version reads only definitions of version 1")
+                    .at(&node.place, "expected 1"),
+            ),
+            _ => self.shape(node, "`opyard`", "the number 1").unwrap_or(()),
+        }
+    }
+
+    fn component(&mut self, node: &Node) -> Option<PathBuf> {
+        let later = match &node.value {
+            Value::Map(entries) => entries.iter().any(|(key, _)| key.text == "oci" || key.text == "url"),
+            _ => false,
+        };
+        let fields = self.fields(node, &COMPONENT)?;
+        if later {
+            return None;
+        }
+        let node = fields.require(self, "path", "name the file: `path: target/ops.wasm`")?;
+        let path = self.text(node, "`path`")?;
+        if path.is_empty() || path.contains('\0') {
+            self.push(Diagnostic::error(Code::BadUrl, "this is not a path").at(&node.place, ""));
+            return None;
+        }
+        Some(resolve_path(self.folder, path))
+    }
+
+    fn port_type(&mut self, key: &Key, node: &Node) -> Option<BaseType> {
+        if BaseType::from_name(&key.text).is_some() {
+            self.push(
+                Diagnostic::error(Code::DuplicateName, format!("`{}` is a type of the contract", key.text))
+                    .at(&key.place, "cannot be defined again"),
+            );
+        }
+        let fields = self.fields(node, &TYPE)?;
+        let node = fields.require(self, "base", "name the type that it stands on: `base: table`")?;
+        let name = self.text(node, "`base`")?;
+        let base = BaseType::from_name(name).filter(|base| *base != BaseType::Nothing);
+        if base.is_none() {
+            self.push(
+                Diagnostic::error(Code::UnknownType, format!("`{name}` is not a type to stand on"))
+                    .at(&node.place, "unknown type")
+                    .nearest(name, ["bytes", "text", "json", "table"]),
+            );
+        }
+        base
+    }
+
+    /// The kind of a resource or IO manager, with what is right about it.
+    fn kind<'n>(&mut self, node: &'n Node, what: &str, known: &[&'static str], later: &[&str]) -> Option<&'n str> {
+        let entries = self.entries(node, what)?;
+        let Some((_, kind)) = entries.iter().copied().find(|(key, _)| key.text == "kind") else {
+            if let Some((key, _)) = entries.iter().find(|(key, _)| later.contains(&key.text.as_str())) {
+                self.not_supported(&key.place, &format!("`{}` is", key.text));
+            } else {
+                let known: Vec<_> = known.iter().map(|kind| format!("`kind: {kind}`")).collect();
+                self.push(
+                    Diagnostic::error(Code::MissingKey, "`kind` is missing")
+                        .at(&node.place, "here")
+                        .help(format!("add {}", known.join(" or "))),
+                );
+            }
+            return None;
+        };
+        let name = self.text(kind, "`kind`")?;
+        if known.contains(&name) {
+            return Some(name);
+        }
+        if later.contains(&name) {
+            self.not_supported(&kind.place, &format!("{what} of kind `{name}` is"));
+        } else {
+            self.push(
+                Diagnostic::error(
+                    Code::WrongShape,
+                    format!("`{name}` is not a kind of {}", what.trim_start_matches(['a', 'n', ' '])),
+                )
+                .at(&kind.place, "unknown kind")
+                .nearest(name, known.iter().copied()),
+            );
+        }
+        None
+    }
+
+    fn url(&mut self, fields: &Fields<'_>) -> Option<String> {
+        let help = format!("an address: {}", SCHEMES.map(|scheme| format!("`{scheme}:`")).join(", "));
+        let node = fields.require(self, "url", &help)?;
+        let text = self.text(node, "`url`")?;
+        match resolve_url(self.folder, text) {
+            Ok(url) => Some(url),
+            Err(problem) => {
+                self.push(
+                    Diagnostic::error(Code::BadUrl, "this address cannot be used").at(&node.place, problem).help(help),
+                );
+                None
+            }
+        }
+    }
+
+    fn access(&mut self, node: &Node) -> Option<Access> {
+        match self.text(node, "`access`")? {
+            "read" => Some(Access::Read),
+            "read_write" => Some(Access::ReadWrite),
+            other => {
+                self.push(
+                    Diagnostic::error(Code::WrongShape, format!("`{other}` is not an access"))
+                        .at(&node.place, "expected `read` or `read_write`")
+                        .nearest(other, ["read", "read_write"]),
+                );
+                None
+            }
+        }
+    }
+
+    fn resource(&mut self, node: &Node) -> Option<ResourceSpec> {
+        let later = ["model_registry", "key_value", "http", "http_client", "secrets"];
+        self.kind(node, "a resource", &["object_store"], &later)?;
+        let fields = self.fields(node, &RESOURCE)?;
+        let url = self.url(&fields);
+        let access = fields.get("access").map_or(Some(Access::Read), |node| self.access(node));
+        let version = match fields.get("version") {
+            Some(node) => Some(self.text(node, "`version`")?.to_owned()),
+            None => None,
+        };
+        Some(ResourceSpec::ObjectStore { url: url?, access: access?, version })
+    }
+
+    fn io_manager(&mut self, node: &Node) -> Option<IoManagerSpec> {
+        if self.kind(node, "an IO manager", &["artifacts", "object_store"], &["component", "database"])? == "artifacts"
+        {
+            self.fields(node, &ARTIFACTS)?;
+            return Some(IoManagerSpec::Artifacts);
+        }
+        let fields = self.fields(node, &OBJECT_STORE)?;
+        let url = self.url(&fields);
+        let path = match fields.get("path") {
+            Some(node) => {
+                let path = self.text(node, "`path`")?;
+                if let Err(problem) = check_template(path) {
+                    self.push(Diagnostic::error(Code::BadUrl, "this path cannot be used").at(&node.place, problem));
+                    return None;
+                }
+                path.to_owned()
+            }
+            None => "{job}/{run}/{step}/{output}".to_owned(),
+        };
+        Some(IoManagerSpec::ObjectStore { url: url?, path })
+    }
+
+    fn grants(&mut self, node: Option<&Node>) -> Vec<GrantEntry> {
+        let mut grants = Vec::new();
+        for (key, item) in node.and_then(|node| self.entries(node, "`grants`")).unwrap_or_default() {
+            let (component, op) = match key.text.split_once('.') {
+                Some((component, op)) => (component, Some(op)),
+                None => (key.text.as_str(), None),
+            };
+            let named = op.is_none_or(|op| self.name(op, &key.place).is_some());
+            let Some(component) = self.name(component, &key.place).filter(|_| named) else { continue };
+            let Some(fields) = self.fields(item, &GRANT) else { continue };
+            let mut resources = Vec::new();
+            for (op_key, item) in
+                fields.get("resources").and_then(|node| self.entries(node, "`resources`")).unwrap_or_default()
+            {
+                resources.extend(self.granted_key(op_key, item));
+            }
+            let limits = self.limits(fields.get("limits"));
+            grants.push(GrantEntry {
+                place: key.place.clone(),
+                component,
+                op: op.map(str::to_owned),
+                resources,
+                limits,
+            });
+        }
+        grants
+    }
+
+    /// `key: resource`, or `key: { resource: …, access: … }`.
+    fn granted_key(&mut self, key: &Key, node: &Node) -> Option<GrantedKey> {
+        self.name(&key.text, &key.place)?;
+        let key = Located { value: key.text.clone(), place: key.place.clone() };
+        if !matches!(node.value, Value::Map(_)) {
+            let resource = self.name_at(node, "a granted resource")?;
+            return Some(GrantedKey {
+                key,
+                resource: Located { value: resource, place: node.place.clone() },
+                access: None,
+            });
+        }
+        let fields = self.fields(node, &GRANTED)?;
+        let access = match fields.get("access") {
+            Some(node) => Some(Located { value: self.access(node)?, place: node.place.clone() }),
+            None => None,
+        };
+        let node = fields.require(self, "resource", "name a resource of `resources`")?;
+        let resource = Located { value: self.name_at(node, "a granted resource")?, place: node.place.clone() };
+        Some(GrantedKey { key, resource, access })
+    }
+
+    fn environment(&mut self, node: &Node, base: &Fields<'_>) -> Option<Environment> {
+        let fields = self.fields(node, &ENVIRONMENT)?;
+        let resources = self.overrides(&fields, base, "resources", Code::UnknownResource, Self::resource);
+        let io_managers = self.overrides(&fields, base, "io_managers", Code::UnknownIoManager, Self::io_manager);
+        Some(Environment { resources, io_managers })
+    }
+
+    /// A section of an environment: each entry is merged, key by key, over the one that it overrides.
+    fn overrides<T>(
+        &mut self,
+        environment: &Fields<'_>,
+        base: &Fields<'_>,
+        section: &'static str,
+        unknown: Code,
+        read: fn(&mut Self, &Node) -> Option<T>,
+    ) -> Table<T> {
+        let below: &[(Key, Node)] = match base.get(section).map(|node| &node.value) {
+            Some(Value::Map(entries)) => entries,
+            _ => &[],
+        };
+        self.table(environment.get(section), &format!("`{section}`"), |r, key, node| {
+            let Some((_, original)) = below.iter().find(|(name, _)| name.text == key.text) else {
+                r.push(
+                    Diagnostic::error(unknown, format!("there is no `{}` in `{section}` to override", key.text))
+                        .at(&key.place, "unknown name")
+                        .nearest(&key.text, below.iter().map(|(name, _)| name.text.as_str())),
+                );
+                return None;
+            };
+            r.entries(node, "an override")?;
+            read(r, &merged(original, node))
+        })
+    }
+}
+
+/// `over` laid over `base`: maps are merged key by key, whatever else is replaced.
+pub(crate) fn merged(base: &Node, over: &Node) -> Node {
+    let (Value::Map(below), Value::Map(above)) = (&base.value, &over.value) else { return over.clone() };
+    let mut entries = below.clone();
+    for (key, node) in above {
+        match entries.iter_mut().find(|(name, _)| name.text == key.text) {
+            Some(entry) => *entry = (key.clone(), merged(&entry.1, node)),
+            None => entries.push((key.clone(), node.clone())),
+        }
+    }
+    Node { value: Value::Map(entries), place: over.place.clone() }
+}

@@ -1,0 +1,269 @@
+//! What a step is bound to: IO managers, resources, limits, retries, memo.
+
+use std::collections::BTreeSet;
+
+use super::build::Catalog;
+use super::flatten::{Builder, Site};
+use super::{Access, Grant, Memo, ResourceSpec, StepOutput};
+use crate::component::{ResourceRequirement, RetryPolicy};
+use crate::definitions::{Definitions, GivenLimits, GrantEntry, GrantedKey, IoManagerChoice, Located, MemoChoice};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
+use crate::error::Code;
+use crate::id::Name;
+use crate::limits::Limits;
+
+/// What binding makes of a step.
+pub(super) struct Bound {
+    pub(super) grants: Vec<Grant>,
+    pub(super) limits: Limits,
+    pub(super) retry: Option<RetryPolicy>,
+    pub(super) memo: Memo,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn bind(&mut self, site: &Site<'a>) -> Bound {
+        let grants: Vec<_> = site.op.resources.iter().filter_map(|needed| self.grant(site, needed)).collect();
+        Bound { limits: self.limits(site), retry: self.retry(site), memo: self.memo(site, &grants), grants }
+    }
+
+    pub(super) fn outputs(&mut self, site: &Site<'a>) -> Vec<StepOutput> {
+        if let IoManagerChoice::PerOutput(choices) = &site.definition.io_manager {
+            for (output, _) in choices.iter().filter(|(output, _)| site.op.output(&output.value).is_none()) {
+                let name = output.value.as_str();
+                let op = format!("{}.{}", site.component_name, site.op.name);
+                self.found.push(
+                    Diagnostic::error(Code::UnknownPort, format!("the op `{op}` has no output `{name}`"))
+                        .at(&output.place, "unknown output")
+                        .nearest(name, site.op.outputs.iter().map(|port| port.name.as_str())),
+                );
+            }
+        }
+        let mut outputs = Vec::with_capacity(site.op.outputs.len());
+        for port in &site.op.outputs {
+            let chosen = match &site.definition.io_manager {
+                IoManagerChoice::Default => None,
+                IoManagerChoice::All(name) => Some(&name.value),
+                IoManagerChoice::PerOutput(choices) => {
+                    choices.iter().find(|(output, _)| output.value == port.name.as_str()).map(|(_, name)| &name.value)
+                }
+            };
+            let io_manager = chosen.cloned().unwrap_or_else(|| Name::new("default").expect("`default` is a name"));
+            if let Some(spec) = self.surroundings.io_manager(io_manager.as_str()) {
+                self.built.io_managers.entry(io_manager.clone()).or_insert_with(|| spec.clone());
+            }
+            // An unknown type was said; any base will do for what comes after.
+            let base = self.base_type(&port.type_name, &format!("the output `{}`", port.name), site);
+            outputs.push(StepOutput {
+                port: port.name.clone(),
+                type_name: port.type_name.clone(),
+                base: base.unwrap_or(super::BaseType::Bytes),
+                media_type: port.media_type.clone(),
+                optional: port.optional,
+                dynamic: port.dynamic,
+                io_manager,
+            });
+        }
+        outputs
+    }
+
+    /// The grants that hold for a step: of its component, then of its op.
+    fn entries(&self, site: &Site<'a>) -> [Option<&'a GrantEntry>; 2] {
+        let grants = &self.surroundings.definitions.grants;
+        let find = |op: Option<&str>| {
+            grants.iter().find(|grant| grant.component == *site.component_name && grant.op.as_deref() == op)
+        };
+        [find(None), find(Some(site.op.name.as_str()))]
+    }
+
+    fn grant(&mut self, site: &Site<'a>, needed: &ResourceRequirement) -> Option<Grant> {
+        let key = needed.key.as_str();
+        let entries = self.entries(site);
+        let granted: Option<&'a GrantedKey> = entries
+            .into_iter()
+            .rev()
+            .flatten()
+            .find_map(|entry| entry.resources.iter().find(|granted| granted.key.value == key));
+        let Some(granted) = granted else {
+            if needed.optional {
+                let (key, through) = (needed.key.clone(), needed.through);
+                return Some(Grant { key, through, resource: None, access: Access::Read });
+            }
+            let op = format!("{}.{}", site.component_name, site.op.name);
+            let fitting = self
+                .surroundings
+                .definitions
+                .resources
+                .iter()
+                .find(|resource| resource.value.interface() == needed.through)
+                .map_or("name_of_the_resource", |resource| resource.name.as_str());
+            self.found.push(
+                Diagnostic::error(
+                    Code::NotGranted,
+                    format!("the op `{op}` needs the resource `{key}`, and has no grant for it"),
+                )
+                .at(&site.definition.body_place, format!("uses `{key}` through `{}`", needed.through.import()))
+                .help(format!("under `grants` add `{op}: {{ resources: {{ {key}: {fitting} }} }}`")),
+            );
+            return None;
+        };
+        let name = &granted.resource.value;
+        let spec = self.surroundings.resource(name.as_str())?;
+        if spec.interface() != needed.through {
+            self.found.push(
+                Diagnostic::error(Code::ResourceKindMismatch, format!("`{name}` is not what `{key}` is used as"))
+                    .at(&granted.resource.place, format!("of kind `{}`", spec.kind()))
+                    .at(&site.definition.body_place, format!("uses `{key}` through `{}`", needed.through.import())),
+            );
+            return None;
+        }
+        let ResourceSpec::ObjectStore { access: most, .. } = spec;
+        // An environment may give less than what the grant was checked against.
+        let access = granted.access.as_ref().map_or(*most, |asked| asked.value.min(*most));
+        self.built.resources.entry(name.clone()).or_insert_with(|| spec.clone());
+        Some(Grant { key: needed.key.clone(), through: needed.through, resource: Some(name.clone()), access })
+    }
+
+    /// The yard's defaults, then the component's grant, the op's, the job's, the step's.
+    fn limits(&mut self, site: &Site<'a>) -> Limits {
+        let [component, op] = self.entries(site);
+        let layers: [Option<&'a GivenLimits>; 4] = [
+            component.map(|entry| &entry.limits),
+            op.map(|entry| &entry.limits),
+            Some(&self.job.limits),
+            Some(&site.definition.limits),
+        ];
+        let mut limits = self.planning.defaults.clone();
+        for layer in layers.into_iter().flatten() {
+            limits = layer.overrides.over(&limits);
+        }
+        for name in limits.above(self.planning.ceiling) {
+            let place = layers
+                .iter()
+                .rev()
+                .flatten()
+                .find_map(|layer| layer.places.iter().find(|(given, _)| *given == name).map(|(_, place)| place));
+            let ceiling = shown(self.planning.ceiling, name);
+            self.found.push(
+                Diagnostic::error(Code::AboveCeiling, format!("the limit `{name}` is above what may be had here"))
+                    .at(place.unwrap_or(&site.definition.body_place), format!("the most is {ceiling}")),
+            );
+        }
+        limits
+    }
+
+    /// The step's policy, else the op's, else the job's.
+    fn retry(&mut self, site: &Site<'a>) -> Option<RetryPolicy> {
+        if let Some(policy) = &site.definition.retry {
+            if site.op.is_hermetic() && policy.value.max_retries > 0 {
+                self.found.push(
+                    Diagnostic::warning(
+                        Code::PointlessPolicy,
+                        format!("`{}` is hermetic: what it failed at once it fails at again", site.path),
+                    )
+                    .at(&policy.place, "helps only when the surroundings fail")
+                    .help("remove it, unless it is meant for lost executors and wall time-outs"),
+                );
+            }
+            return Some(policy.value.clone());
+        }
+        let op = site.op.retry_policy.clone();
+        op.or_else(|| self.job.retry.as_ref().map(|policy| policy.value.clone()))
+    }
+
+    fn memo(&mut self, site: &Site<'a>, grants: &[Grant]) -> Memo {
+        let chosen: Option<&Located<MemoChoice>> = site.definition.memo.as_ref();
+        if chosen.is_some_and(|chosen| chosen.value == MemoChoice::Off) {
+            return Memo::Off;
+        }
+        let versioned = |grant: &Grant| {
+            let name = grant.resource.as_ref();
+            name.is_none_or(|name| {
+                self.surroundings.resource(name.as_str()).is_some_and(|spec| spec.version().is_some())
+            })
+        };
+        let sound =
+            site.op.is_hermetic() || site.op.deterministic && !site.op.uses_execution && grants.iter().all(versioned);
+        match chosen {
+            Some(Located { value: MemoChoice::For(_), place }) if sound => {
+                self.found.push(
+                    Diagnostic::warning(
+                        Code::PointlessPolicy,
+                        format!("`{}` depends on nothing that could change: its results never age", site.path),
+                    )
+                    .at(place, "has no effect")
+                    .help("remove it, or write `memo: off`"),
+                );
+                Memo::Sound
+            }
+            Some(Located { value: MemoChoice::For(ttl), .. }) => Memo::For(*ttl),
+            _ if sound => Memo::Sound,
+            _ => Memo::Off,
+        }
+    }
+}
+
+/// A limit as a definitions file says it.
+fn shown(limits: &Limits, name: &str) -> String {
+    match name {
+        "cpu" => duration(limits.cpu),
+        "wall" => duration(limits.wall),
+        "memory" => limits.memory.to_string(),
+        "host_call_bytes" => limits.host_call_bytes.to_string(),
+        "read_bytes" => limits.read_bytes.to_string(),
+        "output_bytes" => limits.output_bytes.to_string(),
+        "log_bytes" => limits.log_bytes.to_string(),
+        "metadata_bytes" => limits.metadata_bytes.to_string(),
+        other => serde_json::to_value(limits)
+            .ok()
+            .and_then(|limits| limits.get(other).map(ToString::to_string))
+            .unwrap_or_default(),
+    }
+}
+
+/// A duration in the largest unit that divides it.
+fn duration(duration: std::time::Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let (unit, factor) =
+        units.into_iter().find(|(_, factor)| ms >= *factor && ms.is_multiple_of(*factor)).unwrap_or(("ms", 1));
+    format!("{}{unit}", ms / factor)
+}
+
+/// Grants for ops that do not exist, and for keys that no op asks for.
+pub(super) fn check_grants(definitions: &Definitions, catalog: &Catalog) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    for grant in &definitions.grants {
+        let Some(component) = catalog.get(grant.component.as_str()) else { continue };
+        let name = &grant.component;
+        let ops: Vec<_> = match &grant.op {
+            None => component.ops.iter().collect(),
+            Some(op) => match component.op(op) {
+                Some(op) => vec![op],
+                None => {
+                    found.push(
+                        Diagnostic::error(Code::UnknownOp, format!("the component `{name}` ships no op `{op}`"))
+                            .at(&grant.place, "unknown op")
+                            .nearest(op, component.ops.iter().map(|op| op.name.as_str())),
+                    );
+                    continue;
+                }
+            },
+        };
+        let keys: BTreeSet<_> =
+            ops.iter().flat_map(|op| op.resources.iter().map(|needed| needed.key.as_str())).collect();
+        let unknown = |key: &Located<String>| !keys.contains(key.value.as_str());
+        for granted in grant.resources.iter().filter(|granted| unknown(&granted.key)) {
+            let place: &Place = &granted.key.place;
+            let whose = grant.place.text();
+            found.push(
+                Diagnostic::error(
+                    Code::UnknownResource,
+                    format!("`{whose}` asks for no resource `{}`", granted.key.value),
+                )
+                .at(place, "nothing asks for this")
+                .nearest(&granted.key.value, keys.iter().copied()),
+            );
+        }
+    }
+    found
+}

@@ -1,0 +1,166 @@
+//! From definitions to a plan: what is asked, and the order of the work.
+
+use std::collections::BTreeMap;
+
+use super::flatten::Builder;
+use super::{IoManagerSpec, Plan, ResourceSpec};
+use crate::component::ComponentDescription;
+use crate::definitions::{Definitions, Environment, Setting};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::digest::Digest;
+use crate::error::Code;
+use crate::id::Name;
+use crate::limits::Limits;
+
+/// Most steps of one plan, graphs flattened.
+pub const MAX_STEPS: usize = 100_000;
+
+/// What the components of some definitions say of themselves, by their names there.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog(BTreeMap<Name, ComponentDescription>);
+
+impl Catalog {
+    /// What component `name` says of itself.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&ComponentDescription> {
+        self.0.get(name)
+    }
+
+    /// Adds a component.
+    pub fn insert(&mut self, name: Name, description: ComponentDescription) {
+        self.0.insert(name, description);
+    }
+}
+
+impl FromIterator<(Name, ComponentDescription)> for Catalog {
+    fn from_iter<I: IntoIterator<Item = (Name, ComponentDescription)>>(components: I) -> Self {
+        Self(components.into_iter().collect())
+    }
+}
+
+/// Knows the artifacts of the tenant for whom is planned: an `{ artifact: … }` names bytes, a plan also their size.
+pub trait ArtifactSizes {
+    /// How many bytes the artifact has; none when the tenant has no such artifact.
+    fn size(&self, digest: &Digest) -> Option<u64>;
+}
+
+impl<F: Fn(&Digest) -> Option<u64>> ArtifactSizes for F {
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        self(digest)
+    }
+}
+
+/// What planning has to know beyond the definitions.
+#[derive(Clone, Copy)]
+pub struct Planning<'a> {
+    /// The ops.
+    pub catalog: &'a Catalog,
+    /// The artifacts.
+    pub artifacts: &'a dyn ArtifactSizes,
+    /// Limits of a step for which the definitions give none. At most the ceiling.
+    pub defaults: &'a Limits,
+    /// What no step of the tenant may go beyond.
+    pub ceiling: &'a Limits,
+}
+
+/// What is to be run, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch<'a> {
+    /// The job.
+    pub job: &'a str,
+    /// The environment, if one was chosen.
+    pub environment: Option<&'a str>,
+    /// Configs laid over those of the definitions, in order.
+    pub settings: &'a [Setting],
+}
+
+impl Plan {
+    /// Checks one job against its ops, and wires it. Answers with the plan and with warnings.
+    ///
+    /// # Errors
+    /// All that is wrong with the job, each with its place.
+    ///
+    /// # Hostile guests
+    /// Descriptions are guest-controlled: config schemas are bounded in what they may cost, default values are data.
+    pub fn build(
+        definitions: &Definitions,
+        launch: &Launch<'_>,
+        planning: &Planning<'_>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        let mut found = Diagnostics::default();
+        let job = definitions.jobs.get(launch.job);
+        if job.is_none() {
+            let problem = Diagnostic::error(Code::UnknownJob, format!("there is no job `{}`", launch.job));
+            found.push(problem.nearest(launch.job, definitions.jobs.names()));
+        }
+        let environment = launch.environment.and_then(|name| {
+            let environment = definitions.environments.get(name);
+            if environment.is_none() {
+                let problem = Diagnostic::error(Code::UnknownEnvironment, format!("there is no environment `{name}`"));
+                found.push(problem.nearest(name, definitions.environments.names()));
+            }
+            environment
+        });
+        let Some(job) = job.filter(|_| found.is_empty()) else { return Err(found) };
+        let surroundings = Surroundings { definitions, environment: environment.map(|entry| &entry.value) };
+        let mut builder = Builder::new(surroundings, planning, &job.value, launch.settings);
+        builder.job();
+        let (built, builder_found) = builder.finish();
+        found.append(builder_found);
+        let plan = Self {
+            job: job.name.clone(),
+            environment: environment.map(|entry| entry.name.clone()),
+            tags: job.value.tags.clone(),
+            steps: built.steps,
+            resources: built.resources,
+            io_managers: built.io_managers,
+            on_failure: job.value.on_failure,
+        };
+        found.or(Some(plan))
+    }
+}
+
+impl Definitions {
+    /// Checks every job against its ops, and every grant. Answers with warnings.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place.
+    pub fn check(&self, planning: &Planning<'_>) -> Result<Diagnostics, Diagnostics> {
+        let mut found = super::bind::check_grants(self, planning.catalog);
+        for (job, _) in self.jobs() {
+            let launch = Launch { job: job.as_str(), environment: None, settings: &[] };
+            match Plan::build(self, &launch, planning) {
+                Ok((_, warnings)) => found.append(warnings),
+                Err(errors) => found.append(errors),
+            }
+        }
+        found.or(Some(())).map(|((), warnings)| warnings)
+    }
+}
+
+/// The definitions as an environment sees them.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) definitions: &'a Definitions,
+    pub(super) environment: Option<&'a Environment>,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(super) fn resource(&self, name: &str) -> Option<&'a ResourceSpec> {
+        let own = self.environment.and_then(|environment| environment.resources.get(name));
+        own.or_else(|| self.definitions.resources.get(name)).map(|entry| &entry.value)
+    }
+
+    pub(super) fn io_manager(&self, name: &str) -> Option<&'a IoManagerSpec> {
+        let own = self.environment.and_then(|environment| environment.io_managers.get(name));
+        own.or_else(|| self.definitions.io_managers.get(name)).map(|entry| &entry.value)
+    }
+}
+
+/// What building makes.
+#[derive(Default)]
+pub(super) struct Built {
+    pub(super) steps: Vec<super::Step>,
+    pub(super) resources: BTreeMap<Name, ResourceSpec>,
+    pub(super) io_managers: BTreeMap<Name, IoManagerSpec>,
+}

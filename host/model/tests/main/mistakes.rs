@@ -1,0 +1,128 @@
+//! Every file of `mistakes/` is wrong in some way; beside it stands what is said of it. A new case is a new file.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use opyard_model::definitions::Setting;
+use opyard_model::diagnostic::{Diagnostics, Drawing, Source};
+use opyard_model::error::Code;
+use opyard_model::plan::{Launch, Plan};
+
+fn files(extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    files.sort();
+    files
+}
+
+/// What `check`, or `plan` when the file asks for a job, an environment or settings in its comments, says of a file.
+fn said_of(path: &Path) -> Diagnostics {
+    let bytes = std::fs::read(path).unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let asked = |what: &str| -> Vec<String> {
+        let prefix = format!("# {what}: ");
+        text.lines().filter_map(|line| line.strip_prefix(prefix.as_str())).map(str::to_owned).collect()
+    };
+    let definitions = match crate::parse(&text) {
+        Ok(definitions) => definitions,
+        Err(found) => return found,
+    };
+    let mut settings = Vec::new();
+    for setting in asked("set") {
+        match Setting::parse(&setting) {
+            Ok(setting) => settings.push(setting),
+            Err(found) => return found,
+        }
+    }
+    let (jobs, environments) = (asked("job"), asked("environment"));
+    crate::with_planning(|planning| {
+        if jobs.is_empty() && environments.is_empty() && settings.is_empty() {
+            return definitions.check(planning).unwrap_or_else(|found| found);
+        }
+        let launch = Launch {
+            job: jobs.first().map_or("train", String::as_str),
+            environment: environments.first().map(String::as_str),
+            settings: &settings,
+        };
+        Plan::build(&definitions, &launch, planning).map_or_else(|found| found, |(_, warnings)| warnings)
+    })
+}
+
+#[test]
+fn every_mistake_is_explained() {
+    let mut codes = BTreeSet::new();
+    for path in files("yaml") {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let found = said_of(&path);
+        assert!(!found.is_empty(), "nothing is said of {name}");
+        codes.extend(found.iter().map(|diagnostic| diagnostic.code));
+        insta::with_settings!({
+            snapshot_path => "../mistakes", prepend_module_to_snapshot => false, omit_expression => true,
+        }, {
+            insta::assert_snapshot!(name, found.render(Drawing::Plain));
+        });
+    }
+    for snapshot in files("snap") {
+        assert!(snapshot.with_extension("yaml").is_file(), "{} belongs to no file", snapshot.display());
+    }
+    // Codes of the author that are found in definitions and settings. The others are of runs, queries, components.
+    let elsewhere = [
+        Code::BadSelection,
+        Code::ComponentInvalid,
+        Code::ContractVersion,
+        Code::UnknownImport,
+        Code::UnknownRun,
+        Code::BadQuery,
+        Code::UnknownOutput,
+    ];
+    let missing: Vec<_> = Code::ALL
+        .iter()
+        .filter(|code| code.blame() == opyard_model::error::Blame::Author)
+        .filter(|code| !elsewhere.contains(code) && !codes.contains(code))
+        .collect();
+    assert!(missing.is_empty(), "no mistake shows {missing:?}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_explained() {
+    let parse = |bytes: &[u8]| Source::from_bytes("opyard.yaml", bytes).map(|_| ()).unwrap_err().to_string();
+    insta::assert_snapshot!("not_utf8", parse(b"opyard: 1\njobs: \xff\xfe\n"));
+    insta::assert_snapshot!("too_large", parse(&vec![b'#'; (1 << 20) + 1]));
+    let with_mark = Source::from_bytes("opyard.yaml", b"\xef\xbb\xbfopyard: 1\n").unwrap();
+    assert_eq!(with_mark.text(), "opyard: 1\n");
+}
+
+#[test]
+fn bombs_are_refused_at_once() {
+    let mut bomb = String::from("opyard: 1\na: &a [x]\n");
+    for letter in 'b'..='z' {
+        let before = char::from(letter as u8 - 1);
+        bomb.push_str(&format!("{letter}: &{letter} [*{before}, *{before}, *{before}, *{before}]\n"));
+    }
+    let wide = format!("opyard: 1\njobs: [{}]\n", "a,".repeat(400_000));
+    let deep = format!("opyard: 1\njobs: {}\n", "[".repeat(500_000));
+    let indented: String = (0..1_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let long = format!("opyard: 1\n{}: 1\n", "k".repeat(900_000));
+    for (text, code) in [
+        (bomb, Code::Syntax),
+        (wide, Code::TooLarge),
+        (deep, Code::TooLarge),
+        (indented, Code::TooLarge),
+        (long, Code::Syntax),
+    ] {
+        let found = crate::parse(&text).unwrap_err();
+        let first = found.iter().next().unwrap();
+        assert_eq!(first.code, code, "{}", first.message);
+        assert!(found.render(Drawing::Coloured).len() < 10_000);
+    }
+}
+
+#[test]
+fn diagnostics_serialise_for_machines() {
+    let found = crate::parse("opyard: 1\njobs: { train: { steps: { a: { op: nodot } } } }\n").unwrap_err();
+    insta::assert_snapshot!("json", serde_json::to_string_pretty(&found).unwrap());
+}

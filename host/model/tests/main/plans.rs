@@ -1,0 +1,201 @@
+//! What right definitions become.
+
+use std::time::Duration;
+
+use opyard_model::component::Backoff;
+use opyard_model::definitions::Setting;
+use opyard_model::diagnostic::Source;
+use opyard_model::plan::{Access, FailurePolicy, IoManagerSpec, Memo, Plan, ResourceSpec, Source as From, StepIx};
+
+use crate::{parse, plan};
+
+const EXAMPLE: &str = include_str!("../example.yaml");
+
+fn built(text: &str) -> Plan {
+    let (plan, warnings) = plan(text, None, &[]).unwrap_or_else(|found| panic!("{found}"));
+    assert!(warnings.is_empty(), "{warnings}");
+    plan
+}
+
+fn shapes(steps: &str) -> String {
+    format!("opyard: 1\ncomponents: {{ shapes: {{ path: s.wasm }} }}\njobs:\n  job:\n    steps:\n{steps}")
+}
+
+/// One line a step: path, config, sources, mapping, memo.
+fn outline(plan: &Plan) -> String {
+    let slot =
+        |slot: &opyard_model::plan::OutputSlot| format!("{}.{}", plan.step(slot.step).path, plan.output(*slot).port);
+    let source = |source: &From| match source {
+        From::Unconnected => "-".to_owned(),
+        From::Given { value, text } => {
+            format!("{} {}", value.media_type, text.clone().unwrap_or_else(|| value.artifact.digest.to_string()))
+        }
+        From::Output { slot: from } => slot(from),
+        From::Item { slot: from } => format!("item of {}", slot(from)),
+        From::SameKey { slot: from } => format!("same key of {}", slot(from)),
+        From::FanIn { slots } => format!("[{}]", slots.iter().map(slot).collect::<Vec<_>>().join(", ")),
+        From::Collect { slot: from } => format!("all of {}", slot(from)),
+    };
+    let mut out = String::new();
+    for ix in plan.indices() {
+        let step = plan.step(ix);
+        let inputs: Vec<_> =
+            step.inputs.iter().map(|input| format!("{}: {}", input.port, source(&input.source))).collect();
+        let after: Vec<_> = step.after.iter().map(|ix| plan.step(*ix).path.to_string()).collect();
+        let over = step.mapped_over.map(|over| format!(" over {}", slot(&over))).unwrap_or_default();
+        let after = if after.is_empty() { String::new() } else { format!(" after [{}]", after.join(", ")) };
+        out += &format!("{} {} ({}){over}{after} {:?}\n", step.path, step.config, inputs.join("; "), step.memo);
+    }
+    out
+}
+
+#[test]
+fn the_example_becomes_a_plan() {
+    let plan = built(EXAMPLE);
+    insta::assert_snapshot!("example", outline(&plan));
+    assert_eq!(plan.on_failure, FailurePolicy::GoOn);
+    let load = plan.step(plan.find("load").unwrap());
+    assert_eq!((load.limits.wall, load.limits.cpu), (Duration::from_secs(60), Duration::from_secs(30)));
+    let retry = load.retry.as_ref().unwrap();
+    assert_eq!((retry.max_retries, retry.delay, retry.backoff), (3, Duration::from_secs(2), Backoff::Exponential));
+    assert_eq!(load.grants[0].access, Access::Read);
+    assert!(!load.hermetic && plan.step(plan.find("split").unwrap()).hermetic);
+    let card = &plan.step(plan.find("card").unwrap()).outputs[0];
+    assert_eq!(card.io_manager.as_str(), "reports");
+    assert!(
+        matches!(&plan.io_managers[&card.io_manager], IoManagerSpec::ObjectStore { url, .. } if url == "file:///yard/reports")
+    );
+    let stored = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&stored).unwrap(), plan);
+}
+
+#[test]
+fn environments_override_key_by_key() {
+    let (plan, _) = plan(EXAMPLE, Some("prod"), &[]).unwrap();
+    let raw = plan.resources.values().next().unwrap().clone();
+    let ResourceSpec::ObjectStore { url, access, version } = raw;
+    assert_eq!((url.as_str(), access, version.as_deref()), ("s3://acme-raw", Access::Read, None));
+    assert_eq!(plan.environment.unwrap().as_str(), "prod");
+}
+
+#[test]
+fn settings_are_laid_over_the_definitions() {
+    let mut settings = Setting::from_file(&Source::new("c.yaml", "split: { seed: 8, test_fraction: 0.5 }\n")).unwrap();
+    settings.push(Setting::parse("split.seed=9").unwrap());
+    settings.push(Setting::parse("eval.score:threshold=1").unwrap());
+    settings.push(Setting::parse("fit.forest.criterion=entropy").unwrap());
+    let (plan, _) = plan(EXAMPLE, None, &settings).unwrap();
+    let config = |path: &str| plan.step(plan.find(path).unwrap()).config.as_str().to_owned();
+    assert_eq!(config("split"), r#"{"seed":9,"test_fraction":0.5}"#);
+    assert_eq!(config("eval.score"), r#"{"threshold":1}"#);
+    assert_eq!(config("fit"), r#"{"forest":{"criterion":"entropy","trees":10}}"#);
+}
+
+#[test]
+fn every_way_to_feed_an_input() {
+    let known = "1".repeat(64);
+    let plan = built(&shapes(&format!(
+        r#"
+      total:   {{ op: shapes.sum, inputs: {{ items: {{ collect: squares }} }} }}
+      squares: {{ op: shapes.square, inputs: {{ item: list }} }}
+      list:    {{ op: shapes.list }}
+      pairs:   {{ op: shapes.pair, inputs: {{ a: squares, b: list }} }}
+      mixed:   {{ op: shapes.pair, inputs: {{ a: squares, b: total }} }}
+      single:  {{ op: shapes.pair, inputs: {{ a: {{ value: {{ b: 1.0, a: [x] }} }} }} }}
+      several: {{ op: shapes.sum, inputs: {{ items: [total, single] }} }}
+      one:     {{ op: shapes.sum, inputs: {{ items: total }} }}
+      every:   {{ op: shapes.sum, inputs: {{ items: {{ collect: list }} }} }}
+      stored:  {{ op: shapes.square, inputs: {{ item: {{ artifact: "b3:{known}" }} }} }}
+      hello:   {{ op: shapes.greet }}
+      hi:      {{ op: shapes.greet, inputs: {{ name: {{ value: "$me" }}, data: {{ value: null }} }}, after: [stored, hello] }}
+      signal:  {{ op: shapes.signal }}
+      wait:    {{ op: shapes.wait, inputs: {{ signal: signal }} }}
+"#
+    )));
+    insta::assert_snapshot!("feeds", outline(&plan));
+}
+
+#[test]
+fn graphs_are_laid_flat() {
+    let plan = built(
+        r#"
+opyard: 1
+components: { shapes: { path: s.wasm } }
+graphs:
+  inner:
+    inputs: { x: , y: { optional: true } }
+    steps:
+      p: { op: shapes.pair, inputs: { a: $x, b: $y } }
+      q: { op: shapes.square, inputs: { item: p } }
+    outputs: { out: q }
+  outer:
+    inputs: { x: }
+    steps:
+      first: { graph: inner, inputs: { x: $x } }
+      second: { graph: inner, inputs: { x: first, y: { value: 3 } } }
+    outputs: { out: second.out, early: first }
+jobs:
+  job:
+    steps:
+      before: { op: shapes.branch }
+      list: { op: shapes.list }
+      nest: { graph: outer, inputs: { x: list }, after: [before], tags: { a: b } }
+      sum: { op: shapes.sum, inputs: { items: { collect: nest.out } } }
+      last: { op: shapes.list, after: [nest] }
+"#,
+    );
+    insta::assert_snapshot!("graphs", outline(&plan));
+    assert_eq!(plan.step(StepIx(2)).tags["a"], "b");
+}
+
+#[test]
+fn memo_is_kept_where_it_is_sound() {
+    let text = |version: &str, memo: &str| {
+        format!(
+            r#"
+opyard: 1
+components: {{ shapes: {{ path: s.wasm }} }}
+resources: {{ r: {{ kind: object_store, url: "memory:///"{version} }} }}
+grants: {{ shapes.cached: {{ resources: {{ cache: r }} }} }}
+jobs:
+  job:
+    steps:
+      cached: {{ op: shapes.cached{memo} }}
+      whoami: {{ op: shapes.whoami{memo} }}
+      dice:   {{ op: shapes.dice{memo} }}
+      list:   {{ op: shapes.list }}
+"#
+        )
+    };
+    let memos = |version: &str, memo: &str| -> Vec<Memo> {
+        built(&text(version, memo)).steps.iter().map(|step| step.memo).collect()
+    };
+    let hour = Memo::For(Duration::from_secs(3600));
+    assert_eq!(memos("", ""), [Memo::Off, Memo::Off, Memo::Off, Memo::Sound]);
+    assert_eq!(memos(", version: v1", ""), [Memo::Sound, Memo::Off, Memo::Off, Memo::Sound]);
+    assert_eq!(memos("", ", memo: { ttl: 1h }"), [hour, hour, hour, Memo::Sound]);
+    assert_eq!(memos(", version: v1", ", memo: off"), [Memo::Off, Memo::Off, Memo::Off, Memo::Sound]);
+}
+
+#[test]
+fn retries_come_from_the_step_the_op_or_the_job() {
+    let text = |job: &str, step: &str| {
+        shapes(&format!("      dice: {{ op: shapes.dice{step} }}\n      who: {{ op: shapes.whoami }}\n")) + job
+    };
+    let retries = |job: &str, step: &str| -> Vec<_> {
+        built(&text(job, step)).steps.iter().map(|step| step.retry.as_ref().map(|retry| retry.max_retries)).collect()
+    };
+    assert_eq!(retries("", ""), [Some(2), None]);
+    assert_eq!(retries("    retry: { max_retries: 5 }\n", ""), [Some(2), Some(5)]);
+    assert_eq!(retries("    retry: {}\n", ", retry: { max_retries: 0 }"), [Some(0), Some(1)]);
+}
+
+#[test]
+fn definitions_answer_what_is_in_them() {
+    let definitions = parse(EXAMPLE).unwrap();
+    let paths: Vec<_> = definitions.components().map(|(name, path)| (name.as_str(), path.to_str().unwrap())).collect();
+    assert_eq!(paths, [("penguins", "/yard/target/guests/penguins.wasm")]);
+    assert_eq!(definitions.components_of("train").len(), 1);
+    assert_eq!(definitions.schedules().next().unwrap().1.timezone, "America/New_York");
+    crate::with_planning(|planning| assert!(definitions.check(planning).unwrap().is_empty()));
+}
