@@ -116,6 +116,9 @@ impl Reading<'_> {
         for (key, item) in entries {
             let text = key.text.as_str();
             if keys.known.contains(&text) {
+                if text == "description" {
+                    self.text(item, "`description`");
+                }
                 kept.push((key, item));
             } else if keys.later.contains(&text) {
                 self.not_supported(&key.place, &format!("`{text}` is"));
