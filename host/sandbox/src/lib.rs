@@ -1,1 +1,39 @@
-//! TBD
+//! What happens inside one call of a component: admission, compiling, grants, limits, and the host's side of every
+//! interface.
+//!
+//! Everything that comes from a guest is hostile: bytes, counts, time, texts, names. A call gets a fresh
+//! `wasmtime::Store` and leaves nothing behind; what it may reach is decided in one place ([`gate`]).
+//!
+//! ```text
+//! bytes -> admission -> compiler -> cache -> Loaded (kept)        StepRequest -> Executor -> StepOutcome
+//!                                              |                        |
+//!                                              +--- instance + HostState (gate, guard, table) ---+
+//! ```
+
+mod admission;
+mod bindings;
+mod cache;
+mod compiler;
+mod components;
+mod cpu;
+mod describe;
+mod executor;
+mod gate;
+mod guard;
+mod host;
+mod json_check;
+mod metadata;
+mod output;
+mod outbox;
+mod runtime;
+mod settings;
+mod state;
+mod surroundings;
+mod trap;
+
+pub use cache::{CacheIntegrity, CodeCache};
+pub use compiler::{Compiler, InProcessCompiler};
+pub use components::LoadedComponent;
+pub use executor::Sandbox;
+pub use settings::{SandboxError, SandboxErrorKind, SandboxSettings};
+pub use surroundings::{ComponentSource, Surroundings, TenantArtifacts};

@@ -1,0 +1,280 @@
+//! Which bytes are looked at more closely than by their shape: a structural check before anything is compiled.
+//!
+//! Compiling is as dangerous as running: 27 KiB of nested loops take half a minute. What is bounded here are the counts
+//! that make it so; validity itself is checked by the compiler, with the same parser.
+
+use std::collections::BTreeSet;
+
+use opyard_model::digest::ComponentDigest;
+use opyard_model::error::{Code, Failure, sanitize};
+use sha2::{Digest as _, Sha256};
+use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
+
+/// The contract that this host speaks.
+const CONTRACT: &str = "opyard:op/ops@0.1.0";
+
+/// Most core modules of a component.
+const MAX_MODULES: usize = 32;
+/// Deepest nesting of components.
+const MAX_NESTING: usize = 16;
+/// Most functions, over all modules.
+const MAX_FUNCTIONS: u64 = 100_000;
+/// Most types, imports, exports, instances, aliases, ... over all sections and modules.
+const MAX_ITEMS: u64 = 500_000;
+/// Largest body of a function, in bytes. The interpreter loop of CPython has some 100 KiB.
+const MAX_BODY: usize = 2 << 20;
+/// Deepest nesting of loops; compilers' output has less than ten. This is what makes compiling explode.
+const MAX_LOOP_NESTING: u32 = 100;
+/// Most loops in one function.
+const MAX_LOOPS: u32 = 10_000;
+/// Most targets of one jump table.
+const MAX_TARGETS: u32 = 65_536;
+
+/// Imports that something here answers to, with version, or (for WASI) up to the version.
+const CONTRACT_IMPORTS: &[&str] = &[
+    "opyard:op/types@0.1.0",
+    "opyard:op/context@0.1.0",
+    "opyard:op/execution@0.1.0",
+    "opyard:op/values@0.1.0",
+    "opyard:op/io@0.1.0",
+    "opyard:op/events@0.1.0",
+    "opyard:op/definitions@0.1.0",
+    "opyard:resources/errors@0.1.0",
+    "opyard:resources/blobs@0.1.0",
+    "opyard:resources/object-store@0.1.0",
+    "opyard:resources/key-value@0.1.0",
+    "opyard:resources/http-client@0.1.0",
+    "opyard:resources/model-registry@0.1.0",
+    "opyard:resources/secrets@0.1.0",
+];
+const WASI_VERSION: &str = "0.2.";
+const WASI_IMPORTS: &[&str] = &[
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:clocks/wall-clock",
+    "wasi:clocks/monotonic-clock",
+    "wasi:random/random",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/terminal-stderr",
+    "wasi:filesystem/types",
+    "wasi:filesystem/preopens",
+    "wasi:sockets/network",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// A component whose shape was checked, and nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    pub(crate) digest: ComponentDigest,
+    pub(crate) size: u64,
+    /// Sorted.
+    pub(crate) imports: Vec<String>,
+    /// Sorted.
+    pub(crate) exports: Vec<String>,
+}
+
+/// The digest that identifies a component.
+pub(crate) fn digest(bytes: &[u8]) -> ComponentDigest {
+    ComponentDigest::from_bytes(Sha256::digest(bytes).into())
+}
+
+/// Checks the shape of what should be a component.
+///
+/// # Errors
+/// `OPY-231`, `OPY-232`, `OPY-233` or `OPY-234`, saying what is wrong.
+pub(crate) fn admit(bytes: &[u8], max: u64) -> Result<Admitted, Failure> {
+    if bytes.len() as u64 > max {
+        let text = format!("the component has {} bytes; at most {max} are looked at", bytes.len());
+        return Err(Failure::new(Code::TooLarge, text));
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(Failure::new(Code::ComponentInvalid, "not a WebAssembly file"));
+    }
+    if Parser::is_core_wasm(bytes) {
+        return Err(Failure::new(
+            Code::ComponentInvalid,
+            "a core WebAssembly module, not a component: wrap it with `wasm-tools component new`, or build it with `opyard op build`",
+        ));
+    }
+    let mut survey = Survey::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        survey.look(&payload.map_err(invalid)?)?;
+    }
+    let Survey { imports, exports, .. } = survey;
+    check_imports(&imports)?;
+    check_exports(&exports)?;
+    Ok(Admitted {
+        digest: digest(bytes),
+        size: bytes.len() as u64,
+        imports: imports.into_iter().collect(),
+        exports: exports.into_iter().collect(),
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn invalid(error: wasmparser::BinaryReaderError) -> Failure {
+    Failure::new(Code::ComponentInvalid, format!("not a valid component: {}", sanitize(&error.to_string(), 1 << 10)))
+}
+
+fn too_many(what: &str, max: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::TooLarge, format!("the component has more than {max} {what}"))
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Survey {
+    /// How many components and modules are open around the present place.
+    depth: usize,
+    modules: usize,
+    functions: u64,
+    items: u64,
+    imports: BTreeSet<String>,
+    exports: BTreeSet<String>,
+}
+
+impl Survey {
+    fn count(&mut self, items: u32) -> Result<(), Failure> {
+        self.items += u64::from(items);
+        if self.items > MAX_ITEMS { Err(too_many("types, imports, exports and the like", MAX_ITEMS)) } else { Ok(()) }
+    }
+
+    fn look(&mut self, payload: &Payload<'_>) -> Result<(), Failure> {
+        match payload {
+            Payload::Version { encoding, .. } => {
+                self.depth += 1;
+                if self.depth > MAX_NESTING {
+                    return Err(too_many("components inside each other", MAX_NESTING));
+                }
+                if self.depth == 1 && *encoding != Encoding::Component {
+                    return Err(Failure::new(Code::ComponentInvalid, "not a component"));
+                }
+            }
+            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::ModuleSection { .. } => {
+                self.modules += 1;
+                if self.modules > MAX_MODULES {
+                    return Err(too_many("core modules", MAX_MODULES));
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                self.count(section.count())?;
+                if self.depth == 1 {
+                    for import in section.clone() {
+                        self.imports.insert(import.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                self.count(section.count())?;
+                if self.depth == 1 {
+                    for export in section.clone() {
+                        self.exports.insert(export.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::FunctionSection(section) => {
+                self.functions += u64::from(section.count());
+                if self.functions > MAX_FUNCTIONS {
+                    return Err(too_many("functions", MAX_FUNCTIONS));
+                }
+            }
+            Payload::CodeSectionEntry(body) => check_body(body)?,
+            Payload::TypeSection(section) => self.count(section.count())?,
+            Payload::ImportSection(section) => self.count(section.count())?,
+            Payload::ExportSection(section) => self.count(section.count())?,
+            Payload::GlobalSection(section) => self.count(section.count())?,
+            Payload::MemorySection(section) => self.count(section.count())?,
+            Payload::TableSection(section) => self.count(section.count())?,
+            Payload::ElementSection(section) => self.count(section.count())?,
+            Payload::DataSection(section) => self.count(section.count())?,
+            Payload::InstanceSection(section) => self.count(section.count())?,
+            Payload::CoreTypeSection(section) => self.count(section.count())?,
+            Payload::ComponentInstanceSection(section) => self.count(section.count())?,
+            Payload::ComponentAliasSection(section) => self.count(section.count())?,
+            Payload::ComponentTypeSection(section) => self.count(section.count())?,
+            Payload::ComponentCanonicalSection(section) => self.count(section.count())?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Bounds what makes compiling a function take long.
+fn check_body(body: &FunctionBody<'_>) -> Result<(), Failure> {
+    if body.range().len() > MAX_BODY {
+        return Err(too_many("bytes in one function", MAX_BODY));
+    }
+    // One entry for each open block: whether it is a loop.
+    let mut blocks = Vec::new();
+    let (mut nesting, mut loops) = (0u32, 0u32);
+    for operator in body.get_operators_reader().map_err(invalid)? {
+        match operator.map_err(invalid)? {
+            Operator::Block { .. } | Operator::If { .. } => blocks.push(false),
+            Operator::Loop { .. } => {
+                blocks.push(true);
+                nesting += 1;
+                loops += 1;
+                if nesting > MAX_LOOP_NESTING {
+                    return Err(too_many("loops inside each other in one function", MAX_LOOP_NESTING));
+                }
+                if loops > MAX_LOOPS {
+                    return Err(too_many("loops in one function", MAX_LOOPS));
+                }
+            }
+            Operator::End => nesting -= u32::from(blocks.pop() == Some(true)),
+            Operator::BrTable { targets } if targets.len() > MAX_TARGETS => {
+                return Err(too_many("targets in one jump table", MAX_TARGETS));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_imports(imports: &BTreeSet<String>) -> Result<(), Failure> {
+    for import in imports {
+        let (name, version) = import.split_once('@').unwrap_or((import, ""));
+        let is_wasi = WASI_IMPORTS.contains(&name) && version.starts_with(WASI_VERSION);
+        if CONTRACT_IMPORTS.contains(&import.as_str()) || is_wasi {
+            continue;
+        }
+        let shown = sanitize(import, 200);
+        if CONTRACT_IMPORTS.iter().any(|known| known.split('@').next() == Some(name)) {
+            let text = format!("the component imports '{shown}'; this host knows version 0.1.0 of it");
+            return Err(Failure::new(Code::ContractVersion, text));
+        }
+        let text = format!("the component imports '{shown}', which nothing here answers to");
+        return Err(Failure::new(Code::UnknownImport, text));
+    }
+    Ok(())
+}
+
+fn check_exports(exports: &BTreeSet<String>) -> Result<(), Failure> {
+    if exports.contains(CONTRACT) {
+        return Ok(());
+    }
+    if let Some(other) = exports.iter().find(|export| export.starts_with("opyard:op/ops@")) {
+        let text = format!("the component exports '{}'; this host calls '{CONTRACT}'", sanitize(other, 200));
+        return Err(Failure::new(Code::ContractVersion, text));
+    }
+    let listed: Vec<_> = exports.iter().take(8).map(|export| format!("'{}'", sanitize(export, 100))).collect();
+    let listed = if listed.is_empty() { "nothing".to_owned() } else { listed.join(", ") };
+    let text = format!("the component ships no ops: it exports {listed}, not '{CONTRACT}'");
+    Err(Failure::new(Code::ComponentInvalid, text))
+}

@@ -1,0 +1,225 @@
+//! Components that are ready to be called: admitted, compiled once, linked once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use opyard_model::digest::ComponentDigest;
+use opyard_model::error::{Code, Failure};
+use opyard_model::id::TenantId;
+use tokio::sync::OnceCell;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use crate::admission::{self, Admitted};
+use crate::bindings::StepPre;
+use crate::cache::{CacheIntegrity, CodeCache, Entry};
+use crate::compiler::{Compiler, refused};
+use crate::host::closed;
+use crate::state::HostState;
+use crate::surroundings::ComponentSource;
+
+/// Most components that are kept in memory. The one that was not called for the longest time goes first.
+const MAX_LOADED: usize = 256;
+/// Most reports of altered cache files that wait to be taken.
+const MAX_REPORTS: usize = 100;
+
+/// What a component's binary proves, before anything of it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedComponent {
+    /// SHA-256 of the bytes.
+    pub digest: ComponentDigest,
+    /// How many bytes.
+    pub size: u64,
+    /// Every interface that it imports, with version, sorted: the bound of what it could ever reach.
+    pub imports: Vec<String>,
+    /// Every interface that it exports, sorted.
+    pub exports: Vec<String>,
+}
+
+/// A component that is ready to be instantiated.
+pub(crate) struct Loaded {
+    pub(crate) component: LoadedComponent,
+    pub(crate) pre: StepPre<HostState>,
+}
+
+/// All components of the process.
+pub(crate) struct Components {
+    engine: Engine,
+    linker: Linker<HostState>,
+    compiler: Arc<dyn Compiler>,
+    cache: Option<Arc<CodeCache>>,
+    max_size: u64,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    slots: HashMap<ComponentDigest, Slot>,
+    /// Whose each component is: a digest alone does not let a tenant run it.
+    known: HashSet<(TenantId, ComponentDigest)>,
+    /// Counts look-ups.
+    now: u64,
+    reports: Vec<CacheIntegrity>,
+}
+
+struct Slot {
+    /// Filled by one caller while the others wait.
+    cell: Arc<OnceCell<Arc<Loaded>>>,
+    used: u64,
+}
+
+impl Components {
+    pub(crate) fn new(
+        linker: Linker<HostState>,
+        compiler: Arc<dyn Compiler>,
+        cache: Option<CodeCache>,
+        max_size: u64,
+    ) -> Self {
+        let engine = linker.engine().clone();
+        Self { engine, linker, compiler, cache: cache.map(Arc::new), max_size, shelf: Mutex::default() }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // What is under it is whole at every moment.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reports of altered cache files since the last call.
+    pub(crate) fn take_reports(&self) -> Vec<CacheIntegrity> {
+        std::mem::take(&mut self.shelf().reports)
+    }
+
+    /// The component of that digest, from memory, or from where `tenant` has it.
+    pub(crate) async fn get(
+        &self,
+        tenant: &TenantId,
+        digest: ComponentDigest,
+        source: &dyn ComponentSource,
+    ) -> Result<Arc<Loaded>, Failure> {
+        let cell = {
+            let mut shelf = self.shelf();
+            let known = shelf.known.contains(&(tenant.clone(), digest));
+            let cell = shelf.slot(digest);
+            if known && let Some(loaded) = cell.get() {
+                return Ok(Arc::clone(loaded));
+            }
+            cell
+        };
+        let bytes = source.bytes(tenant, digest).await?;
+        if admission::digest(&bytes) != digest {
+            let text = format!("what is there for component {digest} is another file");
+            return Err(Failure::new(Code::ComponentUnreadable, text));
+        }
+        self.fill(tenant, digest, &cell, bytes).await
+    }
+
+    /// Makes a component ready.
+    pub(crate) async fn load(&self, tenant: &TenantId, bytes: Bytes) -> Result<Arc<Loaded>, Failure> {
+        if bytes.len() as u64 > self.max_size {
+            // Not even hashed.
+            return admission::admit(&bytes, self.max_size).map(|_| unreachable!("it is too large"));
+        }
+        let digest = admission::digest(&bytes);
+        let cell = self.shelf().slot(digest);
+        self.fill(tenant, digest, &cell, bytes).await
+    }
+
+    async fn fill(
+        &self,
+        tenant: &TenantId,
+        digest: ComponentDigest,
+        cell: &OnceCell<Arc<Loaded>>,
+        bytes: Bytes,
+    ) -> Result<Arc<Loaded>, Failure> {
+        let loaded = cell.get_or_try_init(|| self.make(bytes)).await;
+        let mut shelf = self.shelf();
+        match loaded {
+            Ok(loaded) => {
+                shelf.known.insert((tenant.clone(), digest));
+                Ok(Arc::clone(loaded))
+            }
+            Err(failure) => {
+                shelf.forget_empty(digest);
+                Err(failure)
+            }
+        }
+    }
+
+    async fn make(&self, bytes: Bytes) -> Result<Arc<Loaded>, Failure> {
+        let (max, looked_at) = (self.max_size, bytes.clone());
+        let admitted = blocking(move || admission::admit(&looked_at, max)).await??;
+        let code = self.code(&admitted, bytes).await?;
+        let engine = self.engine.clone();
+        let component = blocking(move || {
+            // SAFETY: `code` is what this host's compiler gave, just now or before: then its keyed hash was checked over
+            // these very bytes in memory, and nobody else has the key. Code of other settings or versions is refused.
+            #[expect(unsafe_code, reason = "compiled code can only be loaded on trust; see the module `cache`")]
+            unsafe {
+                Component::deserialize(&engine, code)
+            }
+        })
+        .await?
+        .map_err(|error| refused(&error))?;
+        let mut linker = self.linker.clone();
+        closed::add_to_linker(&mut linker, &self.engine, &component).map_err(|error| refused(&error))?;
+        let pre = linker.instantiate_pre(&component).and_then(StepPre::new).map_err(|error| refused(&error))?;
+        let Admitted { digest, size, imports, exports } = admitted;
+        Ok(Arc::new(Loaded { component: LoadedComponent { digest, size, imports, exports }, pre }))
+    }
+
+    /// The component's machine code: from the cache, or compiled now.
+    async fn code(&self, admitted: &Admitted, bytes: Bytes) -> Result<Vec<u8>, Failure> {
+        let digest = admitted.digest;
+        let Some(cache) = &self.cache else { return self.compiler.compile(bytes).await };
+        let reader = Arc::clone(cache);
+        match blocking(move || reader.get(digest)).await? {
+            Entry::Code(code) => return Ok(code),
+            Entry::Absent => {}
+            Entry::Altered(report) => {
+                let mut shelf = self.shelf();
+                if shelf.reports.len() < MAX_REPORTS {
+                    shelf.reports.push(report);
+                }
+            }
+        }
+        let code = self.compiler.compile(bytes).await?;
+        let writer = Arc::clone(cache);
+        let (code, _) = blocking(move || {
+            // A cache that cannot be written costs time, and nothing else.
+            let kept = writer.put(digest, &code);
+            (code, kept)
+        })
+        .await?;
+        Ok(code)
+    }
+}
+
+impl Shelf {
+    fn slot(&mut self, digest: ComponentDigest) -> Arc<OnceCell<Arc<Loaded>>> {
+        self.now += 1;
+        if self.slots.len() >= MAX_LOADED && !self.slots.contains_key(&digest) {
+            let oldest = self.slots.iter().min_by_key(|(_, slot)| slot.used).map(|(digest, _)| *digest);
+            if let Some(oldest) = oldest {
+                self.slots.remove(&oldest);
+                self.known.retain(|(_, digest)| *digest != oldest);
+            }
+        }
+        let slot = self.slots.entry(digest).or_insert_with(|| Slot { cell: Arc::default(), used: 0 });
+        slot.used = self.now;
+        Arc::clone(&slot.cell)
+    }
+
+    /// Components that cannot be used do not push out others.
+    fn forget_empty(&mut self, digest: ComponentDigest) {
+        if self.slots.get(&digest).is_some_and(|slot| slot.cell.get().is_none()) {
+            self.slots.remove(&digest);
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::new(Code::HostPanic, format!("work on a component stopped: {error}")))
+}

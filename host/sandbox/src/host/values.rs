@@ -1,0 +1,190 @@
+//! `values`: readers and writers, in chunks.
+
+use opyard_model::error::Code;
+use opyard_model::value::ValueRef;
+use opyard_store::artifact::ArtifactReader;
+use opyard_store::error::StoreError;
+use bytes::Bytes;
+use wasmtime::component::Resource;
+
+use crate::bindings::opyard::op::types::{self, IoError};
+use crate::bindings::opyard::op::values::{Host, HostReader, HostWriter};
+use crate::gate::{Doorway, Values};
+use crate::host::io::commit;
+use crate::metadata;
+use crate::output::{Draft, OpState};
+use crate::state::HostState;
+use crate::trap::Stop;
+
+/// Most bytes that one `read` gives, or that `load` and `store` take.
+pub(crate) const MAX_CHUNK: usize = 1 << 20;
+
+/// An open value of an input.
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct Reader {
+    /// The input port, an index of the call's inputs, and which of its values.
+    pub(crate) input: usize,
+    pub(crate) nth: usize,
+    pub(crate) size: u64,
+    pub(crate) source: Source,
+    pub(crate) position: u64,
+}
+
+/// Where the bytes are.
+pub(crate) enum Source {
+    /// Here.
+    Small(Bytes),
+    /// In the store.
+    Open(Box<dyn ArtifactReader>),
+}
+
+impl Reader {
+    /// Exactly `min(max, size - offset)` bytes.
+    pub(crate) async fn read_at(&mut self, offset: u64, max: usize) -> Result<Bytes, StoreError> {
+        match &mut self.source {
+            Source::Small(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(bytes.slice(start..start + max.min(bytes.len() - start)))
+            }
+            Source::Open(reader) => reader.read_at(offset, max).await,
+        }
+    }
+}
+
+/// A value on its way to an output. Dropped before it is committed, it leaves nothing.
+#[expect(unreachable_pub, reason = "the generated bindings name it")]
+pub struct Writer(pub(crate) Draft);
+
+impl Host for Doorway<'_, Values> {}
+
+fn value<'a>(op: &'a OpState, reader: &Reader) -> Result<&'a ValueRef, Stop> {
+    op.call.inputs[reader.input]
+        .bound
+        .values()
+        .get(reader.nth)
+        .ok_or_else(|| Stop::because(Code::Invariant, "a reader of a value that is not there"))
+}
+
+async fn read(
+    state: &mut HostState,
+    this: &Resource<Reader>,
+    offset: Option<u64>,
+    max: u32,
+) -> wasmtime::Result<Result<Vec<u8>, IoError>> {
+    let HostState { table, guard, .. } = state;
+    let reader = table.get_mut(this)?;
+    let start = offset.unwrap_or(reader.position);
+    let length = reader.size.saturating_sub(start).min(u64::from(max)).min(MAX_CHUNK as u64);
+    if let Err(limit) = guard.take_read(length) {
+        return Ok(Err(state.limited(limit)));
+    }
+    match reader.read_at(start, usize::try_from(length)?).await {
+        Ok(bytes) => {
+            if offset.is_none() {
+                reader.position = start.saturating_add(bytes.len() as u64);
+            }
+            Ok(Ok(bytes.into()))
+        }
+        Err(error) => Ok(Err(state.unavailable(&error)?)),
+    }
+}
+
+impl HostReader for Doorway<'_, Values> {
+    async fn type_name(&mut self, this: Resource<Reader>) -> wasmtime::Result<String> {
+        let state = self.enter()?;
+        let reader = state.table.get(&this)?;
+        let op = state.op.as_ref().ok_or_else(no_op)?;
+        Ok(value(op, reader)?.type_name.to_string())
+    }
+
+    async fn media_type(&mut self, this: Resource<Reader>) -> wasmtime::Result<String> {
+        let state = self.enter()?;
+        let reader = state.table.get(&this)?;
+        let op = state.op.as_ref().ok_or_else(no_op)?;
+        Ok(value(op, reader)?.media_type.to_string())
+    }
+
+    async fn size(&mut self, this: Resource<Reader>) -> wasmtime::Result<u64> {
+        Ok(self.enter()?.table.get(&this)?.size)
+    }
+
+    async fn metadata(&mut self, this: Resource<Reader>) -> wasmtime::Result<Vec<types::MetadataEntry>> {
+        let state = self.enter()?;
+        let reader = state.table.get(&this)?;
+        let op = state.op.as_ref().ok_or_else(no_op)?;
+        Ok(value(op, reader)?.metadata.iter().map(metadata::give).collect())
+    }
+
+    async fn mapping_key(&mut self, this: Resource<Reader>) -> wasmtime::Result<Option<String>> {
+        let state = self.enter()?;
+        let reader = state.table.get(&this)?;
+        let op = state.op.as_ref().ok_or_else(no_op)?;
+        Ok(value(op, reader)?.mapping_key.as_ref().map(ToString::to_string))
+    }
+
+    async fn read(&mut self, this: Resource<Reader>, max: u32) -> wasmtime::Result<Result<Vec<u8>, IoError>> {
+        read(self.enter()?, &this, None, max).await
+    }
+
+    async fn read_at(
+        &mut self,
+        this: Resource<Reader>,
+        offset: u64,
+        max: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, IoError>> {
+        read(self.enter()?, &this, Some(offset), max).await
+    }
+
+    async fn drop(&mut self, this: Resource<Reader>) -> wasmtime::Result<()> {
+        self.enter()?.table.delete(this)?;
+        Ok(())
+    }
+}
+
+fn no_op() -> Stop {
+    Stop::because(Code::Invariant, "an interface of ops is open without an op")
+}
+
+impl HostWriter for Doorway<'_, Values> {
+    async fn write(&mut self, this: Resource<Writer>, bytes: Vec<u8>) -> wasmtime::Result<Result<(), IoError>> {
+        let state = self.enter()?;
+        if let Err(limit) = state.guard.take_written(bytes.len() as u64) {
+            return Ok(Err(state.limited(limit)));
+        }
+        let Writer(draft) = state.table.get_mut(&this)?;
+        let op = state.op.as_ref().ok_or_else(no_op)?;
+        match op.write(draft, bytes).await {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => Ok(Err(state.unavailable(&error)?)),
+        }
+    }
+
+    async fn add_metadata(
+        &mut self,
+        this: Resource<Writer>,
+        entries: Vec<types::MetadataEntry>,
+    ) -> wasmtime::Result<Result<(), IoError>> {
+        let state = self.enter()?;
+        let taken = match metadata::take(entries) {
+            Ok(taken) => taken,
+            Err(bad) => return Ok(Err(IoError::Invalid(bad.to_string()))),
+        };
+        if let Err(limit) = state.guard.take_metadata(taken.bytes) {
+            return Ok(Err(state.limited(limit)));
+        }
+        let Writer(draft) = state.table.get_mut(&this)?;
+        draft.metadata.extend(taken.entries);
+        Ok(Ok(()))
+    }
+
+    async fn commit(&mut self, this: Resource<Writer>) -> wasmtime::Result<Result<(), IoError>> {
+        let state = self.enter()?;
+        let Writer(draft) = state.table.delete(this)?;
+        commit(state, draft).await
+    }
+
+    async fn drop(&mut self, this: Resource<Writer>) -> wasmtime::Result<()> {
+        self.enter()?.table.delete(this)?;
+        Ok(())
+    }
+}

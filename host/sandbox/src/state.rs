@@ -1,0 +1,65 @@
+//! What the host knows of one call while a guest runs: the data of its `wasmtime::Store`.
+
+use std::sync::Arc;
+
+use opyard_model::component::Interface;
+use opyard_model::error::{Code, Failure};
+use opyard_model::step::Saying;
+use opyard_store::error::{StoreError, StoreErrorKind};
+use wasmtime::component::ResourceTable;
+
+use crate::bindings::opyard::op::types::IoError;
+use crate::gate::Doors;
+use crate::guard::{Guard, Limit};
+use crate::host::wasi::World;
+use crate::outbox::Outbox;
+use crate::output::OpState;
+use crate::trap::Stop;
+
+/// The host's side of one call. Made for it, dropped with it.
+pub(crate) struct HostState {
+    /// What the guest holds handles to.
+    pub(crate) table: ResourceTable,
+    /// What it may call.
+    pub(crate) doors: Doors,
+    /// The resource interfaces that the op lists, for those behind which there is nothing yet.
+    pub(crate) listed: Vec<Interface>,
+    /// Its limits.
+    pub(crate) guard: Guard,
+    /// What it says.
+    pub(crate) outbox: Arc<Outbox>,
+    /// Clock and randomness.
+    pub(crate) world: World,
+    /// The op and its ports; none while a component describes itself.
+    pub(crate) op: Option<OpState>,
+}
+
+impl HostState {
+    /// The op, for interfaces that are open to ops only.
+    pub(crate) fn op(&mut self) -> Result<&mut OpState, Stop> {
+        self.op.as_mut().ok_or_else(|| Stop::because(Code::Invariant, "an interface of ops is open without an op"))
+    }
+
+    /// The answer to a call that met a limit.
+    pub(crate) fn limited(&self, Limit(limit): Limit) -> IoError {
+        let detail = "the op was told".to_owned();
+        self.outbox.notice_once(limit, Saying::LimitReached { limit: limit.to_owned(), detail });
+        IoError::Limit(limit.to_owned())
+    }
+
+    /// The answer to a call that the store could not do; a trap when it is the value itself that is gone or damaged,
+    /// since no op can do anything about that, and the step must not be taken for failed by itself.
+    pub(crate) fn unavailable(&mut self, error: &StoreError) -> Result<IoError, Stop> {
+        let failure = error.to_failure();
+        match error.kind {
+            StoreErrorKind::Missing(_) | StoreErrorKind::Corrupt(_) => Err(Stop::new(failure)),
+            _ => Ok(self.out_of_reach(failure)),
+        }
+    }
+
+    /// Remembers what failed in the surroundings; the guest is told no more than that something did.
+    pub(crate) fn out_of_reach(&mut self, failure: Failure) -> IoError {
+        self.guard.unavailable.get_or_insert(failure);
+        IoError::Unavailable("the store does not answer".to_owned())
+    }
+}

@@ -1,0 +1,50 @@
+//! What the sandbox is given to reach: components, artifacts, IO managers, resources, time.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use opyard_model::digest::ComponentDigest;
+use opyard_model::error::Failure;
+use opyard_model::id::TenantId;
+use opyard_model::plan::IoManagerSpec;
+use opyard_model::time::Clock;
+use opyard_store::artifact::ArtifactStore;
+use opyard_store::error::StoreError;
+use opyard_store::io_manager::IoManager;
+
+/// Finds a component by its digest.
+#[async_trait]
+pub trait ComponentSource: Send + Sync {
+    /// The bytes of the component. Whether they have that digest is checked by the caller.
+    ///
+    /// # Errors
+    /// A failure that is the step's: the file cannot be read (`OPY-230`), the registry does not answer, ...
+    async fn bytes(&self, tenant: &TenantId, digest: ComponentDigest) -> Result<Bytes, Failure>;
+}
+
+/// Opens the artifacts and IO managers of a tenant.
+pub trait TenantArtifacts: Send + Sync {
+    /// The artifacts of `tenant`.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn artifacts(&self, tenant: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError>;
+
+    /// The IO manager of `tenant` that `spec` describes; none for `artifacts`, which keeps nothing of its own.
+    ///
+    /// # Errors
+    /// `Invalid` when the spec cannot be used, `Unavailable`.
+    fn io_manager(&self, tenant: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError>;
+}
+
+/// All that the sandbox reaches beyond itself.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where components come from.
+    pub components: Arc<dyn ComponentSource>,
+    /// Where values are.
+    pub artifacts: Arc<dyn TenantArtifacts>,
+    /// What time it is, for ops that are not hermetic.
+    pub clock: Arc<dyn Clock>,
+}
