@@ -36,6 +36,8 @@ enum Verb {
         /// Also what takes long: ignored tests, every component by the second toolchain and from another folder.
         #[arg(long)]
         full: bool,
+        /// Only the stages whose name contains one of these words.
+        stages: Vec<String>,
     },
     /// Builds the components of `guest-examples/` into `target/guests/`. Rebuilds nothing that has not changed.
     Guests {
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
     }
     let done = match Arguments::parse().verb {
         Verb::Demo { toolchain } => demo::run(toolchain),
-        Verb::Test { full } => test::run(full),
+        Verb::Test { full, stages } => test::run(full, &stages),
         Verb::Guests { toolchain, names } => guests::run(toolchain, &names),
     };
     match done {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::{self, Build};
 use crate::toolchain::{self, Choice, Toolchain};
@@ -14,8 +14,8 @@ type Stage = Box<dyn Fn() -> Result<()>>;
 /// The one component that the second toolchain builds where time counts.
 const SMALL: &str = "textkit";
 
-/// Runs every stage, and stops at the first that fails.
-pub(crate) fn run(full: bool) -> Result<()> {
+/// Runs every stage, or those whose name contains one of `words`, and stops at the first that fails.
+pub(crate) fn run(full: bool, words: &[String]) -> Result<()> {
     let started = Instant::now();
     let mut stages: Vec<(&str, Stage)> = vec![
         ("components", Box::new(|| guests::run(Choice::Auto, &[]))),
@@ -31,6 +31,10 @@ pub(crate) fn run(full: bool) -> Result<()> {
     if full {
         stages.push(("components from another folder", Box::new(other_folder)));
     }
+    if !words.is_empty() {
+        stages.retain(|(name, _)| words.iter().any(|word| name.contains(word.as_str())));
+        ensure!(!stages.is_empty(), "no stage has any of these words in its name: {}", words.join(", "));
+    }
     let count = stages.len();
     for (index, (name, stage)) in stages.iter().enumerate() {
         eprintln!("\n==> {}/{count} {name}", index + 1);
@@ -38,7 +42,8 @@ pub(crate) fn run(full: bool) -> Result<()> {
         stage().with_context(|| format!("stage `{name}`"))?;
         eprintln!("    {name}: passed in {}", shown(stage_started.elapsed()));
     }
-    eprintln!("\nall {count} stages passed in {}", shown(started.elapsed()));
+    let all = if words.is_empty() { "all " } else { "" };
+    eprintln!("\n{all}{count} stages passed in {}", shown(started.elapsed()));
     Ok(())
 }
 
