@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that has to pass.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ pub(crate) fn run(full: bool, words: &[String]) -> Result<()> {
         ("components", Box::new(|| guests::run(Choice::Auto, &[]))),
         ("format", Box::new(|| in_all(|command| command.args(["fmt", "--all", "--check"])))),
         ("clippy", Box::new(|| in_all(|command| command.args(CLIPPY).args(["--", "--deny", "warnings"])))),
+        // The whole-system tests run the binary: Cargo does not know that they need it.
+        ("the binary", Box::new(|| cargo(&["build", "--package", "opyard-cli", "--bin", "opyard"]))),
         ("tests", Box::new(move || tests(full))),
         ("tests of the guests", Box::new(guest_tests)),
         ("documentation examples", Box::new(|| cargo(&["test", "--workspace", "--doc", "--quiet"]))),
@@ -108,18 +111,42 @@ fn documentation() -> Result<()> {
     document(&mut guest_cargo("sdk/rust"))
 }
 
+/// The version of cargo-deny that `deny.toml` is written for.
+const CARGO_DENY: &str = "0.20.2";
+
 fn deny() -> Result<()> {
-    if !process::succeeds(process::cargo(&root()).args(["deny", "--version"])) {
-        eprintln!("    skipped: cargo-deny is not installed (cargo install --locked cargo-deny)");
+    let Some(binary) = cargo_deny() else {
+        eprintln!("    skipped: cargo-deny {CARGO_DENY} is not here and cannot be installed from the crate registry");
         return Ok(());
-    }
-    cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"])?;
+    };
+    let deny = || {
+        let mut command = Command::new(&binary);
+        command.current_dir(root());
+        command
+    };
+    process::run(deny().args(["--workspace", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
     // The database of advisories is fetched: without a network that is no fault of the code.
-    if !process::succeeds(process::cargo(&root()).args(["deny", "fetch"])) {
+    if !process::succeeds(deny().arg("fetch")) {
         eprintln!("    advisories: skipped, the database cannot be had here");
         return Ok(());
     }
-    cargo(&["deny", "--workspace", "check", "advisories"])
+    process::run(deny().args(["--workspace", "check", "advisories"]))
+}
+
+/// cargo-deny, installed below `target/` if it is not there: unoptimised, since it runs for a second or two.
+fn cargo_deny() -> Option<PathBuf> {
+    let folder = root().join("target/tools");
+    let binary = folder.join("bin").join(format!("cargo-deny{}", std::env::consts::EXE_SUFFIX));
+    if !process::succeeds(Command::new(&binary).arg("--version")) {
+        eprintln!("    installing cargo-deny {CARGO_DENY} below target/tools, once");
+        let mut install = process::cargo(&root());
+        install.args(["install", "--quiet", "--locked", "--debug", "--no-default-features", "--version", CARGO_DENY]);
+        install.arg("--root").arg(&folder).arg("--target-dir").arg(folder.join("build")).arg("cargo-deny");
+        process::run(&mut install).ok()?;
+        // Some hundreds of MB that nobody needs again.
+        std::fs::remove_dir_all(folder.join("build")).ok();
+    }
+    Some(binary)
 }
 
 /// Components that the second route makes can reach and offer the same.

@@ -1,0 +1,99 @@
+//! Ops that fail, loop, take too much, or are stopped.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::{Project, binaries, set};
+
+fn job(steps: &str) -> Project {
+    Project::new(&format!("opyard: 1\ncomponents:\n  probe: {{ path: \"{{{{probe}}}}\" }}\njobs:\n  work:\n    steps:\n{steps}"))
+}
+
+#[test]
+fn a_failing_op_is_told_with_all_there_is_to_know() {
+    let project = job(
+        "      a: { op: probe.fail, config: { description: the rows make no sense } }\n      \
+         b: { op: probe.noop, inputs: { after: a } }\n      \
+         c: { op: probe.const, config: { value: 1 } }\n",
+    );
+    let (_, err) = project.expect(&["run", "work"], 100);
+    for part in ["OPY-101", "the rows make no sense", "species", "Gentoo", "docs/errors/OPY-101.md", "opyard show"] {
+        assert!(err.contains(part), "`{part}` is not in:\n{err}");
+    }
+    let run = project.last_run();
+    assert_eq!(run.steps("step_failure"), set(&["a"]));
+    assert_eq!(run.steps("step_skipped"), set(&["b"]));
+    assert_eq!(run.steps("step_success"), set(&["c"]), "an independent branch goes on");
+    assert_eq!(run.events.last().unwrap().event.kind(), "run_failure");
+}
+
+#[test]
+fn each_way_to_go_too_far_has_its_code() {
+    for (step, code) in [
+        ("{ op: probe.panics }", "OPY-102"),
+        ("{ op: probe.spin, limits: { fuel: 10000000 } }", "OPY-104"),
+        ("{ op: probe.spin, limits: { cpu: 200ms } }", "OPY-105"),
+        ("{ op: probe.spin, timeout: 300ms }", "OPY-106"),
+        ("{ op: probe.hog, limits: { memory: 32MiB } }", "OPY-107"),
+        ("{ op: probe.unlisted }", "OPY-115"),
+    ] {
+        let project = job(&format!("      a: {step}\n"));
+        let (_, err) = project.expect(&["run", "work"], 100);
+        assert!(err.contains(code), "{step}: {code} is not in:\n{err}");
+    }
+}
+
+#[test]
+fn an_interrupt_cancels_cleanly() {
+    let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n      b: { op: probe.noop, inputs: { after: a } }\n");
+    let mut child = Command::new(binaries().join("opyard"))
+        .args(["run", "work"])
+        .current_dir(project.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let run = project.last_run();
+    assert_eq!(run.events.last().unwrap().event.kind(), "run_canceled");
+    assert_eq!(run.steps("step_skipped"), set(&["b"]));
+}
+
+#[test]
+fn another_process_can_cancel() {
+    let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n");
+    let mut child = Command::new(binaries().join("opyard"))
+        .args(["run", "work"])
+        .current_dir(project.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
+    project.expect(&["cancel", "latest"], 0);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(project.last_run().events.last().unwrap().event.kind(), "run_canceled");
+}
+
+impl Project {
+    fn last_step_started(&self) -> bool {
+        let output = self.opyard(&["query", "select count(*) as n from events where kind = 'step_start'", "--format", "csv"]);
+        String::from_utf8_lossy(&output.stdout).lines().nth(1) == Some("1")
+    }
+}
+
+/// Waits for a condition, looking again now and then; a minute is for ever.
+fn wait_until(condition: impl Fn() -> bool) {
+    let (sender, looks) = std::sync::mpsc::channel::<()>();
+    for _ in 0..600 {
+        if condition() {
+            return;
+        }
+        let _ = looks.recv_timeout(Duration::from_millis(100));
+    }
+    drop(sender);
+    panic!("the condition did not come true");
+}

@@ -1,0 +1,9 @@
+//! The system as its users meet it: the binary, the example components, the README.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod docs;
+mod failing;
+mod harness;
+mod layering;
+mod penguins;
+mod workflows;
