@@ -70,6 +70,8 @@ impl Objects {
             return Err(invalid("an address must not hold credentials".into()));
         }
         match url.scheme() {
+            // The parser takes a relative path for one from the root.
+            "file" if !address.starts_with("file:/") => Err(invalid("not an absolute path".into())),
             "file" => Self::local(&url, create, address),
             "memory" => Ok(Self::new(Arc::new(InMemory::new()), Place::Memory, None)),
             "s3" | "gs" | "az" => {

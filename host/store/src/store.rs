@@ -121,6 +121,18 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { shared, ended: Mutex::new(Some(ended)) }) })
     }
 
+    /// Ends as if the process had ended between two commits.
+    #[cfg(test)]
+    pub(crate) async fn kill(self) {
+        self.inner.shared.queue.discard();
+        self.close().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.inner.shared.objects
+    }
+
     /// The handles of one tenant: the only way to anything that is stored.
     #[must_use]
     pub fn tenant(&self, tenant: &TenantId) -> TenantStore {

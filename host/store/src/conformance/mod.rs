@@ -11,6 +11,8 @@ mod memos;
 pub mod samples;
 
 pub use artifacts::artifacts;
+#[cfg(test)]
+pub(crate) use artifacts::noise;
 pub use events::{events, survives_faults};
 pub use io_manager::io_manager;
 pub use memos::memos;

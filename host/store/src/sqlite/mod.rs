@@ -15,6 +15,7 @@ pub(crate) mod readers;
 pub(crate) mod rows;
 pub(crate) mod schema;
 pub(crate) mod tails;
+pub(crate) mod views;
 pub(crate) mod writer;
 
 use std::collections::HashMap;

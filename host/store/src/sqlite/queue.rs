@@ -206,6 +206,12 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Throws away what is queued, as the end of the process would.
+    #[cfg(test)]
+    pub(crate) fn discard(&self) {
+        lock(&self.state).open = Batch::new();
+    }
+
     /// Waits for commands and takes all that are there; none when the queue is closed and empty. For the writer.
     pub(crate) fn take(&self) -> Option<Batch> {
         let mut state = lock(&self.state);

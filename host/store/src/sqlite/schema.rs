@@ -145,18 +145,34 @@ fn check_version(connection: &Connection, context: &str) -> Result<u32, StoreErr
     Ok(found)
 }
 
-/// Opens a connection that can only read.
+/// Opens a connection that can only read, and make temporary views.
 ///
 /// # Errors
 /// `Locked`, `Unreadable`, `Unavailable`.
-pub(crate) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+pub(crate) fn open_viewer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
     let context = format!("opening the database {}", path.display());
     let wrong = |error: rusqlite::Error| sqlite_error(&context, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
     connection.busy_timeout(busy).map_err(wrong)?;
-    connection.pragma_update(None, "query_only", true).map_err(wrong)?;
     connection.pragma_update(None, "cache_size", -4_096).map_err(wrong)?;
+    Ok(connection)
+}
+
+/// Opens a connection that can only read.
+///
+/// # Errors
+/// `Locked`, `Unreadable`, `Unavailable`.
+pub(crate) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+    let connection = open_viewer(path, busy)?;
+    let context = format!("opening the database {}", path.display());
+    connection.pragma_update(None, "query_only", true).map_err(|error| sqlite_error(&context, &error))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// Makes the tables in a database of a test.
+#[cfg(test)]
+pub(crate) fn create_for_test(connection: &Connection) {
+    connection.execute_batch(TABLES).expect("the tables are well-formed");
 }

@@ -3,3 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod conform;
+mod faults;
+mod processes;
+mod property;
+mod query;

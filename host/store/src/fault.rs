@@ -1,0 +1,307 @@
+//! Wrappers that make a store fail: the nth call fails, is late, reads too little, or succeeds and says that it failed.
+//!
+//! Compiled in always, so that tests of every crate (and a person who wants to see what happens) can use them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use opyard_model::digest::Digest;
+use opyard_model::event::{Recorded, RunEvent};
+use opyard_model::id::RunId;
+use opyard_model::memo::{MemoEntry, MemoKey};
+use opyard_model::time::Timestamp;
+use opyard_model::value::ArtifactRef;
+
+use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::event_log::{Accepted, Durable, EventLog};
+use crate::memo::{MemoAnswer, MemoStore};
+use crate::sqlite::lock;
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails, and nothing was done.
+    Fail,
+    /// It is done, later.
+    Delay(Duration),
+    /// It reads the first half of what it should. Calls that do not read fail.
+    Truncate,
+    /// It is done, and says that it failed.
+    LoseAcknowledgement,
+}
+
+/// A call that can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `EventLog::append`.
+    Append,
+    /// What `append` says of durability.
+    Commit,
+    /// `EventLog::read`, and pages of `follow`.
+    ReadEvents,
+    /// `ArtifactStore::put`.
+    Put,
+    /// `ArtifactStore::begin`.
+    Begin,
+    /// `ArtifactWriter::write`.
+    Write,
+    /// `ArtifactWriter::finish`.
+    Finish,
+    /// `ArtifactStore::get`.
+    Get,
+    /// `ArtifactReader::read_at`.
+    ReadAt,
+    /// `MemoStore::look_up`.
+    LookUp,
+    /// `MemoStore::record`.
+    Record,
+    /// `MemoStore::release`.
+    Release,
+}
+
+#[derive(Default)]
+struct Planned {
+    calls: HashMap<Operation, u64>,
+    /// By operation and number of the call, counted from 1.
+    once: HashMap<(Operation, u64), Fault>,
+    /// Every so many calls.
+    every: HashMap<Operation, (u64, Fault)>,
+}
+
+/// Which calls go wrong, and how. Cheap to clone; clones count together.
+#[derive(Clone, Default)]
+pub struct Faults(Arc<Mutex<Planned>>);
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Faults")
+    }
+}
+
+fn failed(operation: Operation) -> StoreError {
+    StoreError::new(format!("{operation:?}"), StoreErrorKind::Unavailable("a planned fault".into()))
+}
+
+impl Faults {
+    /// Nothing goes wrong yet.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The `nth` call of `operation` from now on goes wrong; 1 is the next one.
+    pub fn at(&self, operation: Operation, nth: u64, fault: Fault) -> &Self {
+        let mut planned = lock(&self.0);
+        let seen = planned.calls.get(&operation).copied().unwrap_or(0);
+        planned.once.insert((operation, seen + nth), fault);
+        drop(planned);
+        self
+    }
+
+    /// Every `nth` call of `operation` goes wrong.
+    pub fn every(&self, operation: Operation, nth: u64, fault: Fault) -> &Self {
+        lock(&self.0).every.insert(operation, (nth.max(1), fault));
+        self
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn clear(&self) {
+        let mut planned = lock(&self.0);
+        planned.once.clear();
+        planned.every.clear();
+    }
+
+    /// How often `operation` was called.
+    #[must_use]
+    pub fn calls(&self, operation: Operation) -> u64 {
+        lock(&self.0).calls.get(&operation).copied().unwrap_or(0)
+    }
+
+    fn next(&self, operation: Operation) -> Option<Fault> {
+        let mut planned = lock(&self.0);
+        let count = planned.calls.entry(operation).or_default();
+        *count += 1;
+        let count = *count;
+        let every = planned.every.get(&operation).filter(|(nth, _)| count % nth == 0).map(|(_, fault)| *fault);
+        planned.once.remove(&(operation, count)).or(every)
+    }
+
+    /// Does `call`, with what goes wrong.
+    async fn wrap<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, StoreError>>,
+        truncate: impl FnOnce(T) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match self.next(operation) {
+            None => call.await,
+            Some(Fault::Fail) => Err(failed(operation)),
+            Some(Fault::Delay(time)) => {
+                tokio::time::sleep(time).await;
+                call.await
+            }
+            Some(Fault::Truncate) => truncate(call.await?),
+            Some(Fault::LoseAcknowledgement) => {
+                call.await?;
+                Err(failed(operation))
+            }
+        }
+    }
+
+    async fn plain<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.wrap(operation, call, |_| Err(failed(operation))).await
+    }
+
+    /// Wraps an event log.
+    #[must_use]
+    pub fn events(&self, inner: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
+        Arc::new(FaultStore { faults: self.clone(), inner })
+    }
+
+    /// Wraps an artifact store.
+    #[must_use]
+    pub fn artifacts(&self, inner: Arc<dyn ArtifactStore>) -> Arc<dyn ArtifactStore> {
+        Arc::new(FaultStore { faults: self.clone(), inner })
+    }
+
+    /// Wraps a memo.
+    #[must_use]
+    pub fn memos(&self, inner: Arc<dyn MemoStore>) -> Arc<dyn MemoStore> {
+        Arc::new(FaultStore { faults: self.clone(), inner })
+    }
+}
+
+/// A store of any kind whose calls may go wrong.
+pub struct FaultStore<S: ?Sized> {
+    faults: Faults,
+    inner: Arc<S>,
+}
+
+impl<S: ?Sized> std::fmt::Debug for FaultStore<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FaultStore")
+    }
+}
+
+#[async_trait]
+impl EventLog for FaultStore<dyn EventLog> {
+    async fn append(
+        &self,
+        run: RunId,
+        expected: u64,
+        events: Vec<(Timestamp, RunEvent)>,
+    ) -> Result<Accepted, StoreError> {
+        let mut accepted = self.faults.plain(Operation::Append, self.inner.append(run, expected, events)).await?;
+        let (faults, durable) = (self.faults.clone(), accepted.durable);
+        accepted.durable = Durable::new(async move {
+            // Whoever is told of a failure folds again: what was accepted is on the disk by then, or never will be.
+            let answer = durable.wait().await;
+            faults.plain(Operation::Commit, std::future::ready(answer)).await
+        });
+        Ok(accepted)
+    }
+
+    async fn read(&self, run: RunId, after: u64, limit: usize) -> Result<Vec<Recorded>, StoreError> {
+        let half = |mut events: Vec<Recorded>| {
+            events.truncate(events.len() / 2);
+            Ok(events)
+        };
+        self.faults.wrap(Operation::ReadEvents, self.inner.read(run, after, limit), half).await
+    }
+
+    fn follow(&self, run: RunId, after: u64) -> BoxStream<'static, Result<Recorded, StoreError>> {
+        let faults = self.faults.clone();
+        self.inner
+            .follow(run, after)
+            .then(move |recorded| {
+                let faults = faults.clone();
+                async move { faults.plain(Operation::ReadEvents, async { recorded }).await }
+            })
+            .boxed()
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for FaultStore<dyn ArtifactStore> {
+    async fn put(&self, bytes: Bytes) -> Result<Put, StoreError> {
+        self.faults.plain(Operation::Put, self.inner.put(bytes)).await
+    }
+
+    async fn begin(&self) -> Result<Box<dyn ArtifactWriter>, StoreError> {
+        let inner = self.faults.plain(Operation::Begin, self.inner.begin()).await?;
+        Ok(Box::new(FaultWriter { faults: self.faults.clone(), inner }))
+    }
+
+    async fn get(&self, digest: Digest) -> Result<Box<dyn ArtifactReader>, StoreError> {
+        let inner = self.faults.plain(Operation::Get, self.inner.get(digest)).await?;
+        Ok(Box::new(FaultReader { faults: self.faults.clone(), inner }))
+    }
+
+    fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
+        self.inner.list()
+    }
+}
+
+struct FaultWriter {
+    faults: Faults,
+    inner: Box<dyn ArtifactWriter>,
+}
+
+#[async_trait]
+impl ArtifactWriter for FaultWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.faults.plain(Operation::Write, self.inner.write(bytes)).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Put, StoreError> {
+        let Self { faults, inner } = *self;
+        faults.plain(Operation::Finish, inner.finish()).await
+    }
+}
+
+struct FaultReader {
+    faults: Faults,
+    inner: Box<dyn ArtifactReader>,
+}
+
+#[async_trait]
+impl ArtifactReader for FaultReader {
+    fn artifact(&self) -> ArtifactRef {
+        self.inner.artifact()
+    }
+
+    async fn read_at(&mut self, offset: u64, max: usize) -> Result<Bytes, StoreError> {
+        let half = |bytes: Bytes| Ok(bytes.slice(..bytes.len() / 2));
+        self.faults.wrap(Operation::ReadAt, self.inner.read_at(offset, max), half).await
+    }
+}
+
+#[async_trait]
+impl MemoStore for FaultStore<dyn MemoStore> {
+    async fn look_up(
+        &self,
+        keys: &[MemoKey],
+        max_age: Option<Duration>,
+        holder: RunId,
+        lease: Duration,
+    ) -> Result<Vec<MemoAnswer>, StoreError> {
+        self.faults.plain(Operation::LookUp, self.inner.look_up(keys, max_age, holder, lease)).await
+    }
+
+    async fn record(&self, entry: MemoEntry) -> Result<Durable, StoreError> {
+        self.faults.plain(Operation::Record, self.inner.record(entry)).await
+    }
+
+    async fn release(&self, key: MemoKey, holder: RunId) -> Result<(), StoreError> {
+        self.faults.plain(Operation::Release, self.inner.release(key, holder)).await
+    }
+}

@@ -1,0 +1,66 @@
+//! The artifacts.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use opyard_model::digest::Digest;
+use opyard_model::value::ArtifactRef;
+
+use super::MemoryTenant;
+use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::event_log::Durable;
+use crate::sqlite::artifacts::{SmallReader, check_small};
+use crate::sqlite::lock;
+
+impl MemoryTenant {
+    fn keep(&self, bytes: Bytes) -> Put {
+        let artifact = ArtifactRef::of(&bytes);
+        lock(&self.0.kept).artifacts.insert(artifact.digest, bytes);
+        Put { artifact, durable: Durable::now() }
+    }
+}
+
+#[async_trait]
+impl ArtifactStore for MemoryTenant {
+    async fn put(&self, bytes: Bytes) -> Result<Put, StoreError> {
+        check_small(&bytes)?;
+        Ok(self.keep(bytes))
+    }
+
+    async fn begin(&self) -> Result<Box<dyn ArtifactWriter>, StoreError> {
+        Ok(Box::new(MemoryWriter { tenant: self.clone(), chunks: Vec::new() }))
+    }
+
+    async fn get(&self, digest: Digest) -> Result<Box<dyn ArtifactReader>, StoreError> {
+        let bytes = lock(&self.0.kept).artifacts.get(&digest).cloned();
+        let missing = || StoreError::new("opening an artifact", StoreErrorKind::Missing(digest));
+        Ok(Box::new(SmallReader { digest, bytes: bytes.ok_or_else(missing)? }))
+    }
+
+    fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
+        let all: Vec<_> = lock(&self.0.kept)
+            .artifacts
+            .iter()
+            .map(|(digest, bytes)| Ok(ArtifactRef { digest: *digest, size: bytes.len() as u64 }))
+            .collect();
+        futures::stream::iter(all).boxed()
+    }
+}
+
+struct MemoryWriter {
+    tenant: MemoryTenant,
+    chunks: Vec<Bytes>,
+}
+
+#[async_trait]
+impl ArtifactWriter for MemoryWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.chunks.push(bytes);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Put, StoreError> {
+        Ok(self.tenant.keep(self.chunks.concat().into()))
+    }
+}

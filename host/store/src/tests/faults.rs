@@ -1,0 +1,210 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStoreExt;
+use opyard_model::event::RunEvent;
+use rusqlite::Connection;
+
+use super::conform::Yard;
+use crate::Store;
+use crate::artifact::ArtifactStore;
+use crate::conformance::samples::{at, enqueued, entry, logged, output, run, started, succeeded};
+use crate::conformance::survives_faults;
+use crate::error::StoreErrorKind;
+use crate::fault::{Fault, Faults, Operation};
+
+#[tokio::test]
+async fn a_faulty_log_loses_and_repeats_nothing() {
+    let yard = Yard::new("file:");
+    let tenant = yard.tenant("default");
+    let plan = tenant.artifacts().put(b"{}".as_slice().into()).await.unwrap().artifact;
+    let kinds = [Fault::Fail, Fault::Delay(Duration::from_millis(1)), Fault::Truncate, Fault::LoseAcknowledgement];
+    let mut number = 0;
+    for fault in kinds {
+        for operation in [Operation::Append, Operation::Commit, Operation::ReadEvents] {
+            if (fault, operation) == (Fault::Truncate, Operation::ReadEvents) {
+                continue; // A log that hides durable events breaks its contract: no owner can survive that.
+            }
+            let faults = Faults::none();
+            faults.every(operation, 3, fault).at(Operation::Append, 2, Fault::LoseAcknowledgement);
+            number += 1;
+            survives_faults(faults.events(tenant.events()), tenant.events(), run(number), plan).await;
+        }
+    }
+    yard.store.close().await;
+}
+
+/// A real fault: someone else holds the database longer than the writer waits.
+#[tokio::test]
+async fn a_failed_commit_drops_the_tail_and_what_hangs_on_it() {
+    let yard = Yard::new("file:");
+    yard.store.close().await;
+    let mut settings = Yard::settings(yard.folder.path(), "file:", &yard.clock);
+    settings.busy = Duration::from_millis(20);
+    let store = Store::open(settings).unwrap();
+    let tenant = store.tenant(yard.tenant("default").tenant());
+    let (log, artifacts, memos) = (tenant.events(), tenant.artifacts(), tenant.memos());
+    let plan = artifacts.put(b"{}".as_slice().into()).await.unwrap().artifact;
+    let begun = vec![(at(1), enqueued(plan, 1)), (at(2), started("a"))];
+    log.append(run(1), 0, begun.clone()).await.unwrap().durable.wait().await.unwrap();
+
+    let blocker = Connection::open(yard.folder.path().join("yard.db")).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let value = artifacts.put(b"value".as_slice().into()).await.unwrap();
+    let first = log.append(run(1), 2, vec![(at(3), output("a", value.artifact))]).await.unwrap();
+    let second = log.append(run(1), 3, vec![(at(4), succeeded("a"))]).await;
+    let key = opyard_model::digest::Digest::of(b"key");
+    let memo = memos.record(entry(key, run(1), value.artifact, at(4))).await;
+    let lost = first.durable.wait().await.unwrap_err();
+    assert!(matches!(lost.kind, StoreErrorKind::Locked(_)), "{lost:?}");
+    if let Ok(second) = second {
+        second.durable.wait().await.unwrap_err();
+    }
+    if let Ok(memo) = memo {
+        memo.wait().await.unwrap_err();
+    }
+    blocker.execute_batch("ROLLBACK").unwrap();
+
+    // The value was in the failed commit too: an event that names it fails later, whoever appends it.
+    assert!(value.durable.wait().await.is_err());
+    let folded = log.read(run(1), 0, 100).await.unwrap();
+    assert_eq!(folded.len(), 2);
+    let dangling = log.append(run(1), 2, vec![(at(3), output("a", value.artifact))]).await.unwrap();
+    assert_eq!(dangling.durable.wait().await.unwrap_err().kind, StoreErrorKind::Missing(value.artifact.digest));
+    // Put again, it all goes on.
+    artifacts.put(b"value".as_slice().into()).await.unwrap();
+    let again =
+        log.append(run(1), 2, vec![(at(3), output("a", value.artifact)), (at(4), succeeded("a"))]).await.unwrap();
+    memos.record(entry(key, run(1), value.artifact, at(4))).await.unwrap().wait().await.unwrap();
+    again.durable.wait().await.unwrap();
+    assert_eq!(log.read(run(1), 0, 100).await.unwrap().len(), 4);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn altered_bytes_are_never_handed_out_whole() {
+    let yard = Yard::new("file:");
+    let artifacts = yard.tenant("default").artifacts();
+    let bytes = crate::conformance::noise(2_000_000);
+    for size in [5_000, 2_000_000] {
+        let mut writer = artifacts.begin().await.unwrap();
+        writer.write(bytes.slice(..size)).await.unwrap();
+        writer.finish().await.unwrap().durable.wait().await.unwrap();
+    }
+    yard.store.close().await;
+    // One bit of every object flips.
+    let mut folders = vec![yard.folder.path().join("objects")];
+    while let Some(folder) = folders.pop() {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let mut content = std::fs::read(&path).unwrap();
+                *content.last_mut().unwrap() ^= 1;
+                std::fs::write(&path, content).unwrap();
+            }
+        }
+    }
+    let store = Store::open(Yard::settings(yard.folder.path(), "file:", &yard.clock)).unwrap();
+    let artifacts: Arc<dyn ArtifactStore> = store.tenant(yard.tenant("default").tenant()).artifacts();
+    let digest = |size: usize| opyard_model::digest::Digest::of(&bytes[..size]);
+    assert_eq!(artifacts.get(digest(5_000)).await.err().unwrap().kind, StoreErrorKind::Corrupt(digest(5_000)));
+    let corrupt = StoreErrorKind::Corrupt(digest(2_000_000));
+    let mut in_order = artifacts.get(digest(2_000_000)).await.unwrap();
+    in_order.read_at(0, 1_000_000).await.unwrap();
+    assert_eq!(in_order.read_at(1_000_000, 1_000_000).await.unwrap_err().kind, corrupt);
+    let mut anywhere = artifacts.get(digest(2_000_000)).await.unwrap();
+    assert_eq!(anywhere.read_at(5, 10).await.unwrap_err().kind, corrupt, "checked whole before the first byte");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn dropped_and_repeated_uploads_leave_no_objects() {
+    let yard = Yard::new("memory:///");
+    let (tenant, objects) = (yard.tenant("default"), yard.store.objects());
+    let artifacts = tenant.artifacts();
+    let bytes = crate::conformance::noise(3_000_000);
+    for finish in [true, true, false] {
+        let mut writer = artifacts.begin().await.unwrap();
+        writer.write(bytes.clone()).await.unwrap();
+        if finish {
+            writer.finish().await.unwrap();
+        }
+    }
+    objects.settled().await;
+    let all = objects.store.list_with_delimiter(Some(&"default/large".into())).await.unwrap();
+    assert_eq!(all.objects.len(), 1);
+    objects.store.delete(&all.objects[0].location).await.unwrap();
+    let digest = opyard_model::digest::Digest::of(&bytes);
+    let mut reader = artifacts.get(digest).await.unwrap();
+    assert_eq!(reader.read_at(0, 10).await.unwrap_err().kind, StoreErrorKind::Missing(digest));
+    yard.store.close().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_why() {
+    let yard = Yard::new("file:");
+    yard.store.close().await;
+    let open = |path: std::path::PathBuf| {
+        let mut settings = Yard::settings(yard.folder.path(), "file:", &yard.clock);
+        settings.database = path;
+        settings.busy = Duration::from_millis(20);
+        Store::open(settings).err().map(|error| error.kind)
+    };
+    let database = yard.folder.path().join("yard.db");
+    let raw = Connection::open(&database).unwrap();
+    raw.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert!(matches!(open(database.clone()), Some(StoreErrorKind::Locked(_))));
+    raw.execute_batch("ROLLBACK; PRAGMA user_version = 99").unwrap();
+    assert_eq!(open(database), Some(StoreErrorKind::Version { found: 99, known: 1 }));
+    let foreign = yard.folder.path().join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    assert!(matches!(open(foreign), Some(StoreErrorKind::Unreadable(_))));
+    let text = yard.folder.path().join("text.db");
+    std::fs::write(&text, "not a database at all, but long enough to look at ".repeat(50)).unwrap();
+    assert!(matches!(open(text), Some(StoreErrorKind::Unreadable(_))));
+    assert!(matches!(open(yard.folder.path().to_owned()), Some(StoreErrorKind::Unavailable(_))));
+    for wrong in ["", "objects", "ftp://example.com", "file:relative", "s3://user:word@bucket"] {
+        let settings = Yard::settings(yard.folder.path(), wrong, &yard.clock);
+        assert!(
+            matches!(Store::open(settings).err().map(|error| error.kind), Some(StoreErrorKind::Invalid(_))),
+            "{wrong}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_altered_log_is_not_read() {
+    let yard = Yard::new("file:");
+    let tenant = yard.tenant("default");
+    let plan = tenant.artifacts().put(b"{}".as_slice().into()).await.unwrap().artifact;
+    let mut events = vec![(at(1), enqueued(plan, 1))];
+    events.extend((0..5).map(|index| (at(2), logged("a", &index.to_string()))));
+    events.push((at(3), RunEvent::RunSuccess));
+    let log = tenant.events();
+    log.append(run(1), 0, events).await.unwrap().durable.wait().await.unwrap();
+    let raw = Connection::open(yard.folder.path().join("yard.db")).unwrap();
+    for (change, back) in [
+        (
+            "UPDATE events SET payload = replace(payload, '\"3\"', '\"4\"')",
+            "UPDATE events SET payload = replace(payload, '\"4\"', '\"3\"') WHERE id & 0xff = 5",
+        ),
+        ("UPDATE events SET at = at + 1 WHERE id & 0xff = 5", "UPDATE events SET at = at - 1 WHERE id & 0xff = 5"),
+        (
+            "UPDATE events SET id = id + 100 WHERE id & 0xff = 7",
+            "UPDATE events SET id = id - 100 WHERE id & 0xff = 107",
+        ),
+        (
+            "UPDATE events SET id = id + 100 WHERE id & 0xff = 3",
+            "UPDATE events SET id = id - 100 WHERE id & 0xff = 103",
+        ),
+    ] {
+        assert_eq!(log.read(run(1), 0, 100).await.unwrap().len(), 7);
+        raw.execute_batch(change).unwrap();
+        let error = log.read(run(1), 0, 100).await.unwrap_err();
+        assert!(matches!(error.kind, StoreErrorKind::Unreadable(_)), "{change}: {error:?}");
+        raw.execute_batch(back).unwrap();
+    }
+    yard.store.close().await;
+}
