@@ -15,7 +15,7 @@ use crate::error::{Code, MAX_DESCRIPTION, sanitize};
 
 /// Largest text that is parsed, in bytes.
 pub const MAX_SOURCE: usize = 1 << 20;
-/// Most diagnostics that are kept of one pass; a file with more has one cause, or is hostile.
+/// Most errors, and most warnings, that are kept; a file with more has one cause, or is hostile.
 pub const MAX_DIAGNOSTICS: usize = 100;
 
 /// A text that a person wrote, and what to call it: a definitions file, a config file, a `--set`.
@@ -296,21 +296,26 @@ impl Diagnostic {
 }
 
 /// The known name that `name` is most likely a slip of, if any is near.
+///
+/// # Limits
+/// Edit distance is quadratic in the length, and both sides may be hostile: only names of at most 64 bytes are compared,
+/// and at most 2,000 of a length that could be near.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Edit distance is quadratic in the length: names are short, what a hostile file gives in place of one may not be.
-    if name.is_empty() || name.len() > 200 {
+    const LONGEST: usize = 64;
+    const COMPARED: usize = 2_000;
+    if name.is_empty() || name.len() > LONGEST {
         return None;
     }
     let bound = (name.chars().count() / 3).max(1);
+    let plain = |name: &str| name.to_lowercase().replace('-', "_");
+    let wanted = plain(name);
     known
         .iter()
         .copied()
-        .filter(|other| other.len() <= 200)
-        .map(|other| {
-            let same = other.to_lowercase().replace('-', "_") == name.to_lowercase().replace('-', "_");
-            (if same { 0 } else { strsim::damerau_levenshtein(name, other) }, other)
-        })
+        .filter(|other| other.len() <= LONGEST && other.len().abs_diff(name.len()) <= 4 * bound)
+        .take(COMPARED)
+        .map(|other| (if plain(other) == wanted { 0 } else { strsim::damerau_levenshtein(name, other) }, other))
         .filter(|(distance, _)| *distance <= bound)
         .min()
         .map(|(_, other)| other)
@@ -326,10 +331,11 @@ pub enum Drawing {
     Coloured,
 }
 
-/// All that is wrong, in the order of the text. At most [`MAX_DIAGNOSTICS`]; what came after is counted.
+/// All that is wrong, in the order of the text: at most [`MAX_DIAGNOSTICS`] errors and as many warnings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Diagnostics {
     diagnostics: Vec<Diagnostic>,
+    /// How many more were found, at least: looking stops when there are enough.
     left_out: usize,
 }
 
@@ -339,7 +345,8 @@ impl Diagnostics {
         if self.diagnostics.contains(&diagnostic) {
             return;
         }
-        if self.diagnostics.len() < MAX_DIAGNOSTICS {
+        // Counted apart, so that no number of warnings hides an error.
+        if self.count(diagnostic.severity) < MAX_DIAGNOSTICS {
             self.diagnostics.push(diagnostic);
         } else {
             self.left_out += 1;
@@ -352,6 +359,16 @@ impl Diagnostics {
         self.left_out += other.left_out;
     }
 
+    fn count(&self, severity: Severity) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+    }
+
+    /// No more errors are kept: whoever looks for costly things to say can stop.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.count(Severity::Error) >= MAX_DIAGNOSTICS
+    }
+
     /// Nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -361,7 +378,7 @@ impl Diagnostics {
     /// Something stands in the way.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.left_out > 0 || self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.count(Severity::Error) > 0
     }
 
     /// What was found.
@@ -400,16 +417,15 @@ impl Diagnostics {
         for diagnostic in &self.diagnostics {
             diagnostic.render_into(&renderer, &mut out);
         }
-        let of = |severity| self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
         let counted = |count: usize, what: &str| match count {
             0 => None,
             1 => Some(format!("1 {what}")),
             count => Some(format!("{count} {what}s")),
         };
         let counts: Vec<_> = [
-            counted(of(Severity::Error), "error"),
-            counted(of(Severity::Warning), "warning"),
-            (self.left_out > 0).then(|| format!("{} more not shown", self.left_out)),
+            counted(self.count(Severity::Error), "error"),
+            counted(self.count(Severity::Warning), "warning"),
+            (self.is_full() || self.left_out > 0).then(|| "and perhaps more: mend these first".to_owned()),
         ]
         .into_iter()
         .flatten()

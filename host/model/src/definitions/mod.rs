@@ -64,7 +64,7 @@ impl Definitions {
     /// All that is wrong with the file in itself, each with its place.
     ///
     /// # Limits
-    /// 1 MiB, 32 levels, 100,000 keys and values, one document, no aliases.
+    /// 1 MiB, 32 levels, 250,000 keys and values, one document, no aliases.
     pub fn parse(source: &Source, folder: &Path) -> Result<Self, Diagnostics> {
         sections::parse(source, folder)
     }

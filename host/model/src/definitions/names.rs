@@ -20,7 +20,7 @@ impl Definitions {
         self.check_grants(found);
         for schedule in self.schedules.iter() {
             let job = schedule.value.job.as_str();
-            if !self.jobs.knows(job) {
+            if !found.is_full() && !self.jobs.knows(job) {
                 let problem = unknown(Code::UnknownJob, "job", job, &schedule.value.job_place, self.jobs.names());
                 found.push(problem);
             }
@@ -35,6 +35,9 @@ impl Definitions {
 
     fn check_flow(&self, flow: &Flow, inputs: Option<&Table<bool>>, found: &mut Diagnostics) {
         for step in flow.steps.iter() {
+            if found.is_full() {
+                return;
+            }
             let step = &step.value;
             self.check_body(step, found);
             for input in &step.inputs {
@@ -45,7 +48,7 @@ impl Definitions {
                 }
             }
             for name in &step.after {
-                if !flow.steps.knows(name.value.as_str()) {
+                if !found.is_full() && !flow.steps.knows(name.value.as_str()) {
                     found.push(unknown_step(name.value.as_str(), &name.place, flow));
                 }
             }
@@ -55,7 +58,7 @@ impl Definitions {
                 IoManagerChoice::PerOutput(choices) => choices.iter().map(|(_, name)| name).collect(),
             };
             for name in managers {
-                if !self.io_managers.knows(name.value.as_str()) {
+                if !found.is_full() && !self.io_managers.knows(name.value.as_str()) {
                     let known = self.io_managers.names();
                     found.push(unknown(Code::UnknownIoManager, "IO manager", name.value.as_str(), &name.place, known));
                 }
@@ -89,6 +92,9 @@ impl Definitions {
     }
 
     fn check_ref(&self, port: &PortRef, flow: &Flow, inputs: Option<&Table<bool>>, found: &mut Diagnostics) {
+        if found.is_full() {
+            return;
+        }
         match &port.target {
             Target::GraphInput(name) => match inputs {
                 Some(inputs) if inputs.knows(name.as_str()) => {}
@@ -122,6 +128,9 @@ impl Definitions {
 
     fn check_grants(&self, found: &mut Diagnostics) {
         for grant in &self.grants {
+            if found.is_full() {
+                return;
+            }
             let component = grant.component.as_str();
             if !self.components.knows(component) {
                 found.push(unknown(
@@ -133,6 +142,9 @@ impl Definitions {
                 ));
             }
             for granted in &grant.resources {
+                if found.is_full() {
+                    return;
+                }
                 let name = granted.resource.value.as_str();
                 let Some(resource) = self.resources.get(name) else {
                     if !self.resources.knows(name) {
@@ -158,6 +170,9 @@ impl Definitions {
 /// Inputs of a step that runs a graph.
 fn check_graph_inputs(step: &StepDefinition, name: &str, graph: &Graph, place: &Place, found: &mut Diagnostics) {
     for input in &step.inputs {
+        if found.is_full() {
+            return;
+        }
         if !graph.inputs.knows(&input.port.value) {
             found.push(
                 Diagnostic::error(Code::UnknownPort, format!("the graph `{name}` has no input `{}`", input.port.value))

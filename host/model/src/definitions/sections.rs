@@ -340,6 +340,9 @@ impl Reading<'_> {
             _ => &[],
         };
         self.table(environment.get(section), &format!("`{section}`"), |r, key, node| {
+            if r.found.is_full() {
+                return None;
+            }
             let Some((_, original)) = below.iter().find(|(name, _)| name.text == key.text) else {
                 r.push(
                     Diagnostic::error(unknown, format!("there is no `{}` in `{section}` to override", key.text))

@@ -15,7 +15,7 @@ use crate::error::Code;
 /// Deepest nesting of lists and maps.
 pub(crate) const MAX_DEPTH: usize = 32;
 /// Most keys and values of one file.
-pub(crate) const MAX_NODES: usize = 100_000;
+pub(crate) const MAX_NODES: usize = 250_000;
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]

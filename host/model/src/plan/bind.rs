@@ -233,6 +233,9 @@ fn duration(duration: std::time::Duration) -> String {
 pub(super) fn check_grants(definitions: &Definitions, catalog: &Catalog) -> Diagnostics {
     let mut found = Diagnostics::default();
     for grant in &definitions.grants {
+        if found.is_full() {
+            break;
+        }
         let Some(component) = catalog.get(grant.component.as_str()) else { continue };
         let name = &grant.component;
         let ops: Vec<_> = match &grant.op {

@@ -405,9 +405,12 @@ impl<'a> Builder<'a> {
         if self.full || self.used_settings == self.settings.values().map(Vec::len).sum::<usize>() {
             return;
         }
-        let paths: Vec<_> = self.built.steps.iter().map(|step| step.path.as_str()).collect();
-        let unknown = self.settings.iter().filter(|(path, _)| !paths.contains(path));
+        let paths: std::collections::BTreeSet<_> = self.built.steps.iter().map(|step| step.path.as_str()).collect();
+        let unknown = self.settings.iter().filter(|(path, _)| !paths.contains(*path));
         for setting in unknown.flat_map(|(_, settings)| settings) {
+            if self.found.is_full() {
+                return;
+            }
             let path = setting.step.as_str();
             let diagnostic = Diagnostic::error(Code::UnknownStep, format!("this job has no step `{path}`"))
                 .at(&setting.place, "unknown step");

@@ -64,6 +64,9 @@ impl<'a> Builder<'a> {
     /// Connects the inputs of a step, in the op's order. Also answers what the step is mapped over.
     pub(super) fn inputs(&mut self, site: &Site<'a>, fed: Vec<Feeding<'a>>) -> (Vec<StepInput>, Option<OutputSlot>) {
         for feeding in &fed {
+            if self.found.is_full() {
+                break;
+            }
             let name = feeding.port.value.as_str();
             if site.op.input(name).is_none() {
                 let op = format!("{}.{}", site.component_name, site.op.name);

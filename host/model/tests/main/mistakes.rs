@@ -121,6 +121,27 @@ fn bombs_are_refused_at_once() {
     }
 }
 
+/// What is said stays bounded, errors are not crowded out by warnings, and a deep nest of graphs is no deep recursion.
+#[test]
+fn many_mistakes_stay_readable() {
+    let steps = |line: fn(usize) -> String| (0..3_000).map(line).collect::<Vec<_>>().join("\n");
+    let head = "opyard: 1\ncomponents: { shapes: { path: s.wasm } }\njobs:\n  job:\n    steps:\n";
+    let slips = steps(|n| format!("      t{n}: {{ op: shapes.square, inputs: {{ item: q{n} }} }}"));
+    let found = crate::parse(&format!("{head}{slips}\n")).unwrap_err();
+    assert_eq!(found.iter().count(), opyard_model::diagnostic::MAX_DIAGNOSTICS);
+    let warned = steps(|n| format!("      t{n}: {{ op: shapes.list, retry: {{}} }}"));
+    let (plan, found) = crate::plan(&format!("{head}{warned}\n"), None, &[]).unwrap();
+    assert_eq!((plan.steps.len(), found.iter().count()), (3_000, opyard_model::diagnostic::MAX_DIAGNOSTICS));
+    crate::plan(&format!("{head}{warned}\n      x: {{ op: shapes.lst }}\n"), None, &[]).unwrap_err();
+    let nest: String = (1..3_000).map(|n| format!("  g{n}: {{ steps: {{ s: {{ graph: g{} }} }} }}\n", n - 1)).collect();
+    let nest = format!(
+        "opyard: 1\ncomponents: {{ shapes: {{ path: x }} }}\ngraphs:\n  g0: {{ steps: {{ s: {{ op: shapes.list }} }} }}\n{nest}"
+    );
+    let job = |outer: &str| format!("{nest}jobs: {{ job: {{ steps: {{ s: {{ graph: {outer} }} }} }} }}\n");
+    assert_eq!(crate::plan(&job("g480"), None, &[]).unwrap().0.steps.len(), 1);
+    assert_eq!(crate::plan(&job("g2999"), None, &[]).unwrap_err().iter().next().unwrap().code, Code::TooLarge);
+}
+
 #[test]
 fn diagnostics_serialise_for_machines() {
     let found = crate::parse("opyard: 1\njobs: { train: { steps: { a: { op: nodot } } } }\n").unwrap_err();
