@@ -214,18 +214,18 @@ impl Failure {
     /// What the surroundings did, rather than the op: another try may end differently, even for a hermetic op.
     #[must_use]
     pub fn is_of_the_surroundings(&self) -> bool {
-        match self.code {
+        matches!(
+            self.code,
             Code::WallExceeded
-            | Code::StoreUnavailable
-            | Code::StoreFull
-            | Code::YardLocked
-            | Code::ArtifactMissing
-            | Code::ArtifactCorrupt
-            | Code::ResourceUnavailable
-            | Code::ExecutorLost
-            | Code::HostPanic => true,
-            _ => false,
-        }
+                | Code::StoreUnavailable
+                | Code::StoreFull
+                | Code::YardLocked
+                | Code::ArtifactMissing
+                | Code::ArtifactCorrupt
+                | Code::ResourceUnavailable
+                | Code::ExecutorLost
+                | Code::HostPanic
+        )
     }
 }
 

@@ -55,7 +55,7 @@ impl fmt::Display for ByteSize {
             .into_iter()
             .find(|(_, factor)| self.0 >= *factor)
             .unwrap_or(("B", 1));
-        if self.0 % factor == 0 {
+        if self.0.is_multiple_of(factor) {
             write!(f, "{} {unit}", self.0 / factor)
         } else {
             let tenths = u128::from(self.0) * 10 / u128::from(factor);
@@ -156,6 +156,30 @@ limits! {
     events: u32 = 10_000, "metrics, observations and the like (number)";
     /// Bytes of metadata, of the step's outputs and asset events. More answers `limit`, or drops the event.
     metadata_bytes: ByteSize = ByteSize(1 << 20), "bytes of metadata (size)";
+}
+
+impl Limits {
+    /// What no step of a tenant may go beyond when nobody has set its quota.
+    #[must_use]
+    pub fn ceiling() -> Self {
+        Self {
+            cpu: Duration::from_secs(24 * 3_600),
+            wall: Duration::from_secs(7 * 24 * 3_600),
+            fuel: 1 << 53,
+            memory: ByteSize(1 << 30),
+            handles: 100_000,
+            instances: 64,
+            host_call_bytes: ByteSize(64 << 20),
+            host_calls: 1 << 40,
+            read_bytes: ByteSize(16 << 40),
+            output_bytes: ByteSize(4 << 40),
+            items: 100_000,
+            log_lines: 1_000_000,
+            log_bytes: ByteSize(1 << 30),
+            events: 1_000_000,
+            metadata_bytes: ByteSize(64 << 20),
+        }
+    }
 }
 
 /// What one try of a step used.

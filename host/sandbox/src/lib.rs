@@ -37,3 +37,6 @@ pub use components::LoadedComponent;
 pub use executor::Sandbox;
 pub use settings::{SandboxError, SandboxErrorKind, SandboxSettings};
 pub use surroundings::{ComponentSource, Surroundings, TenantArtifacts};
+
+/// The version of wasmtime that executes: recorded with every memo. A test compares it with the lock file.
+pub const WASMTIME: &str = "48.0.8";

@@ -1,1 +1,29 @@
-//! TBD
+//! Who: opens a yard, reads definitions, launches runs and shows what came of them.
+//!
+//! A [`Project`] is a definitions file with the components that it names, described. A [`Yard`] is where runs are kept:
+//! a folder with a database, an object store and a cache of compiled code. The command line and, later, the HTTP API are
+//! thin layers over these two.
+
+mod clock;
+mod components;
+mod error;
+mod follow;
+mod forecast;
+mod inspect;
+mod project;
+mod run;
+mod yard;
+
+pub use clock::SystemClock;
+pub use error::YardError;
+pub use follow::Following;
+pub use forecast::{Forecast, Foreseen};
+pub use inspect::{Inspected, InspectedOp, inspect};
+pub use project::{PlannedJob, Project};
+pub use run::{LaunchOptions, Started};
+pub use yard::{Found, Health, Yard, YardSettings};
+
+pub use opyard_engine::{CancelRequest, RunEnd};
+pub use opyard_model as model;
+pub use opyard_sandbox::WASMTIME;
+pub use opyard_store as store;

@@ -1,0 +1,71 @@
+//! Component files: read with a bound, and kept in the yard under their digest.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use opyard_model::digest::ComponentDigest;
+use opyard_model::error::{Code, Failure};
+use opyard_model::id::TenantId;
+use opyard_sandbox::ComponentSource;
+
+/// Largest component file that is read.
+const MAX_COMPONENT: u64 = 64 << 20;
+
+/// Reads a component file, bounded.
+pub(crate) fn read(path: &Path) -> Result<Bytes, Failure> {
+    let unreadable = |reason: String| Failure::new(Code::ComponentUnreadable, format!("{}: {reason}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => unreadable("there is no such file".to_owned()),
+        _ => unreadable(error.to_string()),
+    })?;
+    let mut bytes = Vec::new();
+    file.take(MAX_COMPONENT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    if bytes.len() as u64 > MAX_COMPONENT {
+        return Err(Failure::new(Code::TooLarge, format!("{}: more than {MAX_COMPONENT} bytes", path.display())));
+    }
+    Ok(bytes.into())
+}
+
+/// The components that runs of this yard use, one file each, named by digest: a run that is taken up again finds what it
+/// was planned with, whatever has become of the file that the definitions name.
+#[derive(Debug, Clone)]
+pub(crate) struct ComponentFolder(PathBuf);
+
+impl ComponentFolder {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    fn path(&self, digest: ComponentDigest) -> PathBuf {
+        let digest = digest.to_string();
+        self.0.join(format!("{}.wasm", digest.trim_start_matches("sha256:")))
+    }
+
+    /// Keeps a component. What is there already stays.
+    pub(crate) fn keep(&self, digest: ComponentDigest, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.path(digest);
+        let failed = |error: std::io::Error| {
+            Failure::new(Code::FileUnreadable, format!("the component cannot be kept at {}: {error}", path.display()))
+        };
+        if path.metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.0).map_err(failed)?;
+        // A name of its own per process, then a rename: nobody ever sees half a file.
+        let half = self.0.join(format!(".{}.{}", std::process::id(), path.file_name().unwrap_or_default().display()));
+        let mut file = std::fs::File::create(&half).map_err(failed)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&half, &path).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl ComponentSource for ComponentFolder {
+    async fn bytes(&self, _: &TenantId, digest: ComponentDigest) -> Result<Bytes, Failure> {
+        let path = self.path(digest);
+        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        read.map_err(|_| Failure::new(Code::HostPanic, "reading a component panicked"))?
+    }
+}

@@ -1,0 +1,200 @@
+//! A definitions file and the components that it names.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use opyard_model::component::ComponentDescription;
+use opyard_model::definitions::Definitions;
+use opyard_model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
+use opyard_model::digest::Digest;
+use opyard_model::error::Code;
+use opyard_model::id::Name;
+use opyard_model::limits::Limits;
+use opyard_model::plan::{Catalog, Launch, Plan, Planning};
+
+use crate::components;
+use crate::error::YardError;
+use crate::yard::Yard;
+
+/// A definitions file, parsed, with its components described: all that is needed to plan its jobs.
+#[derive(Debug)]
+pub struct Project {
+    path: PathBuf,
+    definitions: Definitions,
+    catalog: Catalog,
+}
+
+/// A job that can be run, and what there is to say about it.
+#[derive(Debug)]
+pub struct PlannedJob {
+    /// What would run.
+    pub plan: Plan,
+    /// Things that are allowed, but probably not meant.
+    pub warnings: Diagnostics,
+}
+
+impl Project {
+    /// Reads the file at `path`, and asks every component that it names what it ships.
+    ///
+    /// # Errors
+    /// All that is wrong with the file and its components.
+    pub async fn load(yard: &Yard, path: &Path) -> Result<Self, YardError> {
+        Self::load_some(yard, path, None).await
+    }
+
+    /// As [`load`](Self::load), with only the components that `job` needs.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn load_for(yard: &Yard, path: &Path, job: &str) -> Result<Self, YardError> {
+        Self::load_some(yard, path, Some(job)).await
+    }
+
+    async fn load_some(yard: &Yard, path: &Path, job: Option<&str>) -> Result<Self, YardError> {
+        let (definitions, path) = Self::parse(path)?;
+        let needed = job.map(|job| definitions.components_of(job));
+        let mut described = BTreeMap::new();
+        let mut problems = Diagnostics::default();
+        for (name, file) in definitions.components() {
+            if needed.as_ref().is_some_and(|needed| !needed.contains(name)) {
+                continue;
+            }
+            match Self::describe(yard, file).await {
+                Ok(description) => {
+                    described.insert(name.clone(), description);
+                }
+                Err(YardError::Failed(failure)) => {
+                    problems.push(definitions.component_problem(name.as_str(), failure.code, &failure.description));
+                }
+                Err(YardError::Definitions(more)) => problems.append(more),
+            }
+        }
+        if problems.has_errors() {
+            return Err(problems.into());
+        }
+        Ok(Self { path, definitions, catalog: described.into_iter().collect() })
+    }
+
+    async fn describe(yard: &Yard, file: &Path) -> Result<ComponentDescription, YardError> {
+        yard.describe(components::read(file)?).await
+    }
+
+    /// Reads and parses the file alone.
+    fn parse(path: &Path) -> Result<(Definitions, PathBuf), YardError> {
+        let unreadable = |error: std::io::Error| {
+            let hint = if error.kind() == std::io::ErrorKind::NotFound {
+                "there is no such file; name one with -f"
+            } else {
+                "it cannot be read"
+            };
+            YardError::new(Code::FileUnreadable, format!("{}: {hint} ({error})", path.display()))
+        };
+        let path = std::path::absolute(path).map_err(unreadable)?;
+        let length = std::fs::metadata(&path).map_err(unreadable)?.len();
+        if length > MAX_SOURCE as u64 {
+            let text = format!("{}: {length} bytes; a definitions file has at most {MAX_SOURCE}", path.display());
+            return Err(YardError::new(Code::TooLarge, text));
+        }
+        let bytes = std::fs::read(&path).map_err(unreadable)?;
+        let folder = path.parent().unwrap_or(&path);
+        let source = Source::from_bytes(&shown(&path), &bytes)?;
+        Ok((Definitions::parse(&source, folder)?, path.clone()))
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file says.
+    #[must_use]
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// What its components say.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Checks every job, as it stands and in every environment (or in one). Answers with warnings.
+    ///
+    /// # Errors
+    /// All that is wrong. What an environment breaks is told when the rest is right.
+    pub async fn check(&self, yard: &Yard, environment: Option<&str>) -> Result<Diagnostics, YardError> {
+        let all: Vec<_> = self.definitions.environments().map(Name::as_str).collect();
+        let environments = environment.map_or(all, |one| vec![one]);
+        self.planning(yard, |planning| {
+            let mut warnings = self.definitions.check(planning)?;
+            let mut errors = Diagnostics::default();
+            for environment in &environments {
+                for job in self.jobs() {
+                    let launch = Launch { job: job.as_str(), environment: Some(*environment), settings: &[] };
+                    match Plan::build(&self.definitions, &launch, planning) {
+                        Ok((_, more)) => warnings.append(more),
+                        Err(more) => errors.append(more),
+                    }
+                }
+            }
+            if errors.has_errors() { Err(errors) } else { Ok(warnings) }
+        })
+        .await
+    }
+
+    /// Plans one job.
+    ///
+    /// # Errors
+    /// All that is wrong with it, and with the settings.
+    pub async fn plan(&self, yard: &Yard, launch: &Launch<'_>) -> Result<PlannedJob, YardError> {
+        let (plan, warnings) =
+            self.planning(yard, |planning| Plan::build(&self.definitions, launch, planning)).await?;
+        Ok(PlannedJob { plan, warnings })
+    }
+
+    /// Plans with the sizes of the artifacts that the definitions name: planning is pure, so what it asks for in vain is
+    /// looked up, and it plans again.
+    async fn planning<T>(
+        &self,
+        yard: &Yard,
+        plan: impl Fn(&Planning<'_>) -> Result<T, Diagnostics>,
+    ) -> Result<T, YardError> {
+        let defaults = Limits::default();
+        let ceiling = Limits::ceiling();
+        let mut known: HashMap<Digest, Option<u64>> = HashMap::new();
+        loop {
+            let asked = RefCell::new(Vec::new());
+            let planned = {
+                let artifacts = |digest: &Digest| match known.get(digest) {
+                    Some(size) => *size,
+                    None => {
+                        asked.borrow_mut().push(*digest);
+                        None
+                    }
+                };
+                plan(&Planning { catalog: &self.catalog, artifacts: &artifacts, defaults: &defaults, ceiling: &ceiling })
+            };
+            let asked = asked.into_inner();
+            if asked.is_empty() {
+                return Ok(planned?);
+            }
+            for digest in asked {
+                known.insert(digest, yard.artifact_size(digest).await?);
+            }
+        }
+    }
+
+    /// The names of its jobs.
+    pub fn jobs(&self) -> impl Iterator<Item = &Name> {
+        self.definitions.jobs().map(|(name, _)| name)
+    }
+}
+
+/// The path as messages show it: relative to where the user is, when it is below.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
+    relative.unwrap_or(path).display().to_string()
+}
