@@ -30,6 +30,21 @@ fn the_schema_takes_what_is_right() {
     }
 }
 
+/// The definitions of the examples are right in themselves, and the schema agrees.
+#[test]
+fn the_schema_takes_the_examples() {
+    let mut seen = 0;
+    for folder in std::fs::read_dir(root().join("guest-examples")).unwrap() {
+        let path = folder.unwrap().path().join("opyard.yaml");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        seen += 1;
+        crate::parse(&text).unwrap_or_else(|found| panic!("{}: {found}", path.display()));
+        let problems: Vec<_> = validator().iter_errors(&json(&text)).map(|error| error.to_string()).collect();
+        assert_eq!(problems, Vec::<String>::new(), "{}", path.display());
+    }
+    assert!(seen > 0);
+}
+
 #[test]
 fn the_schema_knows_every_limit() {
     let schema = schema();
