@@ -16,11 +16,11 @@ use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::value::{ArtifactRef, ValueRef, Yielded};
 use proptest::prelude::*;
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-pub fn output(port: &str, base: BaseType) -> StepOutput {
+pub(crate) fn output(port: &str, base: BaseType) -> StepOutput {
     StepOutput {
         port: name(port),
         type_name: name(base.name()),
@@ -32,13 +32,13 @@ pub fn output(port: &str, base: BaseType) -> StepOutput {
     }
 }
 
-pub fn input(port: &str, source: Source) -> StepInput {
+pub(crate) fn input(port: &str, source: Source) -> StepInput {
     let many = matches!(source, Source::FanIn { .. } | Source::Collect { .. });
     StepInput { port: name(port), optional: false, many, source }
 }
 
 /// A hermetic, memoised step with one plain output, `a`.
-pub fn step(path: &str, inputs: Vec<StepInput>) -> Step {
+pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
     Step {
         path: name(path).into(),
         component_name: name("c"),
@@ -59,7 +59,7 @@ pub fn step(path: &str, inputs: Vec<StepInput>) -> Step {
     }
 }
 
-pub fn plan(steps: Vec<Step>) -> Plan {
+pub(crate) fn plan(steps: Vec<Step>) -> Plan {
     Plan {
         job: name("job"),
         environment: None,
@@ -71,40 +71,40 @@ pub fn plan(steps: Vec<Step>) -> Plan {
     }
 }
 
-pub fn slot(step: usize, port: u16) -> OutputSlot {
+pub(crate) fn slot(step: usize, port: u16) -> OutputSlot {
     OutputSlot { step: StepIx(step as u32), port }
 }
 
-pub fn retries(max_retries: u32) -> Option<RetryPolicy> {
+pub(crate) fn retries(max_retries: u32) -> Option<RetryPolicy> {
     let delay = Duration::from_secs(2);
     Some(RetryPolicy { max_retries, delay, backoff: Backoff::Exponential, jitter: Jitter::Full })
 }
 
 /// What comes of each try of the steps of one op.
 #[derive(Debug, Clone, Copy)]
-pub struct Script {
+pub(crate) struct Script {
     /// So many tries fail; `u8::MAX` = all.
-    pub fails: u8,
+    pub(crate) fails: u8,
     /// Which ports yield something, of those that may be left out.
-    pub yields: u8,
+    pub(crate) yields: u8,
     /// The items that are yielded in the end.
-    pub items: u8,
+    pub(crate) items: u8,
     /// Decides whatever else there is to decide.
-    pub salt: u16,
+    pub(crate) salt: u16,
 }
 
-pub type Scripts = BTreeMap<Name, Script>;
+pub(crate) type Scripts = BTreeMap<Name, Script>;
 
 impl Script {
     /// As one step of the ops does it: mapped steps differ by their key.
-    pub fn of(self, key: Option<&MappingKey>) -> Self {
+    pub(crate) fn of(self, key: Option<&MappingKey>) -> Self {
         let Some(key) = key else { return self };
         let mixed = u16::from(key.as_str().as_bytes()[1]).wrapping_mul(0x9e37) ^ self.salt;
-        let fails = if mixed % 5 == 0 { self.fails } else { 0 };
+        let fails = if mixed.is_multiple_of(5) { self.fails } else { 0 };
         Self { fails, yields: self.yields ^ (mixed >> 8) as u8, salt: mixed, ..self }
     }
 
-    pub fn succeeds(self) -> bool {
+    pub(crate) fn succeeds(self) -> bool {
         self.fails != u8::MAX
     }
 
@@ -112,7 +112,7 @@ impl Script {
         u32::from(self.fails) > attempt || !self.succeeds()
     }
 
-    pub fn yields(self, ix: usize, output: &StepOutput) -> bool {
+    pub(crate) fn yields(self, ix: usize, output: &StepOutput) -> bool {
         output.base != BaseType::Nothing && (!output.optional || self.yields & (1 << (ix % 8)) != 0)
     }
 
@@ -125,7 +125,7 @@ impl Script {
     }
 
     /// What a try yields, item by item, and how it ends.
-    pub fn play(self, step: &Step, attempt: u32, inputs: &[BoundInput]) -> (Vec<Yielded>, StepResult) {
+    pub(crate) fn play(self, step: &Step, attempt: u32, inputs: &[BoundInput]) -> (Vec<Yielded>, StepResult) {
         let mut hasher = FieldHasher::new("value");
         hasher.field(step.op.as_str().as_bytes());
         for value in inputs.iter().flat_map(|input| input.bound.values()) {
@@ -158,19 +158,22 @@ impl Script {
         let result = if !self.fails_at(attempt) {
             outputs.extend(items.iter().cloned());
             StepResult::Success { outputs, memoisable: true }
-        } else if !self.succeeds() && self.salt % 3 == 0 {
+        } else if !self.succeeds() && self.salt.is_multiple_of(3) {
             let failure = Failure::new(Code::OpFailed, "no");
-            StepResult::Failure(Failure { allow_retries: self.salt % 2 == 0, ..failure })
+            StepResult::Failure(Failure { allow_retries: self.salt.is_multiple_of(2), ..failure })
         } else if step.hermetic || self.salt % 3 == 1 {
             surroundings()
         } else {
-            StepResult::Retry { description: "later".into(), delay: (self.salt % 2 == 0).then_some(Duration::ZERO) }
+            StepResult::Retry {
+                description: "later".into(),
+                delay: (self.salt.is_multiple_of(2)).then_some(Duration::ZERO),
+            }
         };
         (items, result)
     }
 }
 
-pub fn key(ix: u32) -> MappingKey {
+pub(crate) fn key(ix: u32) -> MappingKey {
     MappingKey::new(&format!("k{ix}")).unwrap()
 }
 
@@ -267,7 +270,7 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
 }
 
 /// A random plan of up to `most` steps, and its scripts.
-pub fn plans(most: usize) -> impl Strategy<Value = (Plan, Scripts)> {
+pub(crate) fn plans(most: usize) -> impl Strategy<Value = (Plan, Scripts)> {
     let grown = proptest::collection::vec(proptest::collection::vec(any::<u16>(), 0..40), 1..most);
     (grown, proptest::bool::weighted(0.2)).prop_map(|(words, fail_fast)| {
         let (mut steps, mut scripts) = (Vec::new(), Scripts::new());

@@ -10,7 +10,7 @@ use opyard_model::state::{InstanceId, RunState, StepState};
 use crate::plans::{Script, Scripts, key};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Success,
     LeftOut,
     UpstreamFailed,
@@ -18,7 +18,7 @@ pub enum End {
 }
 
 /// The end of every step; of mapped ones, for the items that are there in the end.
-pub type Ends = BTreeMap<InstanceId, End>;
+pub(crate) type Ends = BTreeMap<InstanceId, End>;
 
 struct World<'a> {
     plan: &'a Plan,
@@ -26,7 +26,7 @@ struct World<'a> {
     ends: Ends,
 }
 
-pub fn ends(plan: &Plan, scripts: &Scripts) -> Ends {
+pub(crate) fn ends(plan: &Plan, scripts: &Scripts) -> Ends {
     let mut world = World { plan, scripts, ends: Ends::new() };
     for ix in plan.indices() {
         for key in world.keys(ix) {
@@ -114,7 +114,7 @@ fn all(ends: impl Iterator<Item = End>) -> End {
 
 /// What became of every step in a run that ended, in the same words; steps of items that are gone in the end are
 /// checked to be skipped, and left out.
-pub fn ends_of(state: &RunState) -> Ends {
+pub(crate) fn ends_of(state: &RunState) -> Ends {
     let mut ends = Ends::new();
     for (id, instance) in state.instances() {
         let end = match &instance.state {

@@ -32,7 +32,7 @@ fn broken() -> StoreError {
 }
 
 /// Virtual time: tokio's, which stands still but for sleeping.
-pub struct Time(Instant);
+pub(crate) struct Time(Instant);
 
 impl Clock for Time {
     fn now(&self) -> Timestamp {
@@ -47,11 +47,14 @@ struct Log {
     /// Appends that fail to commit, counted from the next.
     fails: BTreeSet<usize>,
     appends: usize,
+    /// Where the first commit that failed began, until somebody is told.
+    lost: Option<usize>,
+    /// How often the tail was dropped.
     dropped: usize,
 }
 
 /// The events of all runs, and what is on disk of them.
-pub struct MemoryLog {
+pub(crate) struct MemoryLog {
     runs: Arc<Mutex<HashMap<RunId, Log>>>,
     /// How many commits of all runs have come through; appends wait for theirs while `held`.
     commits: watch::Sender<bool>,
@@ -63,21 +66,26 @@ impl MemoryLog {
     }
 
     /// Holds back durability, or lets it come.
-    pub fn hold(&self, hold: bool) {
+    pub(crate) fn hold(&self, hold: bool) {
         self.commits.send_replace(!hold);
     }
 
-    pub fn events(&self, run: RunId) -> Vec<Recorded> {
+    pub(crate) fn events(&self, run: RunId) -> Vec<Recorded> {
         self.runs.lock().unwrap()[&run].events.clone()
     }
 
-    pub fn set(&self, run: RunId, events: &[Recorded]) {
+    /// How often the tail of a run was dropped.
+    pub(crate) fn dropped(&self, run: RunId) -> usize {
+        self.runs.lock().unwrap()[&run].dropped
+    }
+
+    pub(crate) fn set(&self, run: RunId, events: &[Recorded]) {
         let log = Log { events: events.to_vec(), durable: events.len(), ..Log::default() };
         self.runs.lock().unwrap().insert(run, log);
     }
 
     /// The commits of these appends of the run fail, counted from the next.
-    pub fn fail(&self, run: RunId, appends: impl IntoIterator<Item = usize>) {
+    pub(crate) fn fail(&self, run: RunId, appends: impl IntoIterator<Item = usize>) {
         let mut runs = self.runs.lock().unwrap();
         let log = runs.entry(run).or_default();
         log.fails = appends.into_iter().map(|at| at + log.appends).collect();
@@ -102,21 +110,25 @@ impl EventLog for MemoryLog {
         if events.len() > 10_000 {
             return Err(StoreError::new("appending", StoreErrorKind::TooLarge("events".into())));
         }
+        if log.fails.contains(&log.appends) && log.lost.is_none() {
+            log.lost = Some(log.events.len());
+        }
         for (seq, (at, event)) in (last + 1..).zip(events) {
             log.events.push(Recorded { run, seq, at, event });
         }
-        let (fails, upto, dropped) = (log.fails.contains(&log.appends), log.events.len(), log.dropped);
+        let (upto, dropped) = (log.events.len(), log.dropped);
         log.appends += 1;
         let (runs, mut commits) = (Arc::clone(&self.runs), self.commits.subscribe());
         let durable = Durable::new(async move {
             commits.wait_for(|open| *open).await.map_err(|_| broken())?;
             let mut runs = runs.lock().unwrap();
             let log = runs.get_mut(&run).ok_or_else(broken)?;
-            if fails && log.dropped == dropped {
-                log.dropped += 1;
-                log.events.truncate(log.durable);
-            }
             if log.dropped != dropped {
+                return Err(broken());
+            }
+            if let Some(lost) = log.lost.filter(|lost| *lost < upto) {
+                (log.lost, log.dropped, log.durable) = (None, dropped + 1, lost);
+                log.events.truncate(lost);
                 return Err(broken());
             }
             log.durable = log.durable.max(upto);
@@ -189,13 +201,13 @@ impl ArtifactReader for Reader {
 }
 
 #[derive(Default)]
-pub struct Memos {
+pub(crate) struct Memos {
     entries: Mutex<HashMap<MemoKey, MemoEntry>>,
-    pub claims: Mutex<HashMap<MemoKey, (RunId, Instant)>>,
+    pub(crate) claims: Mutex<HashMap<MemoKey, (RunId, Instant)>>,
 }
 
 impl Memos {
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.entries.lock().unwrap().len()
     }
 }
@@ -239,7 +251,7 @@ impl MemoStore for Memos {
 
 /// What an op does beside what its script says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// Never ends.
     Hangs,
     /// Panics, after it said something.
@@ -250,17 +262,17 @@ pub enum Manner {
 
 /// Plays the scripts of ops.
 #[derive(Default)]
-pub struct Player {
-    pub scripts: Scripts,
-    pub manners: Mutex<BTreeMap<String, Manner>>,
+pub(crate) struct Player {
+    pub(crate) scripts: Scripts,
+    pub(crate) manners: Mutex<BTreeMap<String, Manner>>,
     /// Every call: step, try, moment.
-    pub calls: Mutex<Vec<(String, u32, Option<Instant>)>>,
-    pub inside: AtomicUsize,
-    pub handled: AtomicUsize,
+    pub(crate) calls: Mutex<Vec<(String, u32, Option<Instant>)>>,
+    pub(crate) inside: AtomicUsize,
+    pub(crate) handled: AtomicUsize,
 }
 
 impl Player {
-    pub fn calls_of(&self, step: &str) -> usize {
+    pub(crate) fn calls_of(&self, step: &str) -> usize {
         self.calls.lock().unwrap().iter().filter(|(key, ..)| key == step).count()
     }
 }
@@ -322,15 +334,15 @@ impl StepExecutor for Player {
 }
 
 /// One installation in memory.
-pub struct Yard {
-    pub log: Arc<MemoryLog>,
-    pub memos: Arc<Memos>,
-    pub player: Arc<Player>,
-    pub engine: Engine,
+pub(crate) struct Yard {
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) memos: Arc<Memos>,
+    pub(crate) player: Arc<Player>,
+    pub(crate) engine: Engine,
 }
 
 impl Yard {
-    pub fn new(player: Player, slots: usize) -> Self {
+    pub(crate) fn new(player: Player, slots: usize) -> Self {
         let (log, memos, player) = (Arc::new(MemoryLog::new()), Arc::new(Memos::default()), Arc::new(player));
         let parts = Parts {
             executor: Arc::<Player>::clone(&player),
@@ -343,7 +355,7 @@ impl Yard {
         Self { log, memos, player, engine: Engine::new(TenantId::default(), parts, settings) }
     }
 
-    pub async fn enqueue(&self, run: RunId, plan: &Plan) {
+    pub(crate) async fn enqueue(&self, run: RunId, plan: &Plan) {
         let launch = Launch {
             run,
             plan: Arc::new(plan.clone()),
@@ -353,16 +365,16 @@ impl Yard {
         self.engine.enqueue(launch).await.unwrap();
     }
 
-    pub async fn drive(&self, run: RunId) -> Result<RunEnd, EngineError> {
+    pub(crate) async fn drive(&self, run: RunId) -> Result<RunEnd, EngineError> {
         self.engine.drive(run, never()).await
     }
 
-    pub async fn run(&self, run: RunId, plan: &Plan) -> RunEnd {
+    pub(crate) async fn run(&self, run: RunId, plan: &Plan) -> RunEnd {
         self.enqueue(run, plan).await;
         self.drive(run).await.unwrap()
     }
 }
 
-pub fn never() -> CancelRequest {
+pub(crate) fn never() -> CancelRequest {
     Box::pin(std::future::pending())
 }
