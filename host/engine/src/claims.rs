@@ -25,6 +25,19 @@ impl Claims {
         true
     }
 
+    /// Gives the key to the step if nobody holds it.
+    pub(crate) fn claim_if_free(&mut self, key: MemoKey, id: &InstanceId) {
+        if !self.holders.contains_key(&key) && !self.held.contains_key(id) {
+            self.held.insert(id.clone(), key);
+            self.holders.insert(key, id.clone());
+        }
+    }
+
+    /// Somebody holds the key.
+    pub(crate) fn is_held(&self, key: &MemoKey) -> bool {
+        self.holders.contains_key(key)
+    }
+
     /// The key that a step holds.
     pub(crate) fn held_by(&self, id: &InstanceId) -> Option<MemoKey> {
         self.held.get(id).copied()

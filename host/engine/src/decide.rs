@@ -106,7 +106,8 @@ fn go_on(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
 fn stop(state: &RunState, end: RunEvent) -> Vec<Action> {
     let plan = state.plan();
     let mut skipped = Vec::new();
-    for (id, instance) in state.instances() {
+    let idle = state.unfinished() > state.running().len();
+    for (id, instance) in state.instances().take_while(|_| idle) {
         match instance.state {
             StepState::Pending | StepState::Ready { .. } | StepState::UpForRetry { .. } => {
                 let (step, generation) = (id.step_key(plan), instance.generation);

@@ -1,6 +1,6 @@
 //! The one loop of a run: decide, append, fold, act.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +19,13 @@ use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::event_log::{Durable, EventLog};
 use opyard_store::memo::MemoStore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::MissedTickBehavior;
 
 use crate::claims::Claims;
 use crate::decide::{Action, Outlook, decide};
 use crate::error::EngineError;
 use crate::lookup::{LEASE, LookUp, Question};
-use crate::request::Whose;
+use crate::request::{Whose, is_contained};
 use crate::retry::{Setback, after_setback};
 use crate::tasks::{Broken, News, Tasks, Try};
 
@@ -32,8 +33,11 @@ mod news;
 
 /// Most events that are read from the log at a time, and most news that are taken at a time.
 const PAGE: usize = 1_000;
-/// How often a run is folded again from disk after a failed commit before it is given up (and can be taken up later).
+/// How often in a row, without an event more on disk, a run is folded again after a failed commit before it is given up
+/// (and can be taken up later).
 const REFOLDS: u32 = 3;
+/// The wait before the first of these; doubled each time.
+const REFOLD_WAIT: Duration = Duration::from_millis(50);
 
 /// How the engine drives runs.
 #[derive(Debug, Clone)]
@@ -100,20 +104,27 @@ impl Engine {
     /// # Cancel safety
     /// Dropping the future stops whatever runs; the run can be driven again.
     pub async fn drive(&self, run: RunId, mut cancel: CancelRequest) -> Result<RunEnd, EngineError> {
-        let plan = self.plan_of(run).await?;
+        let (plan, tags) = self.enqueued(run).await?;
+        let whose = Whose { tenant: self.tenant.clone(), run, tags };
         let mut canceled = None;
-        for refold in 0.. {
+        let (mut refolds, mut reached) = (0, 0);
+        loop {
             let state = self.fold(run, &plan).await?;
-            let mut session = Session::new(self, run, state);
-            match session.go(&mut cancel, &mut canceled).await {
-                // A failed commit: what was started from it is stopped by dropping the session, and the state is folded
-                // again from what is on disk.
-                Err(EngineError::Store(StoreError { kind: StoreErrorKind::Unavailable(_), .. }))
-                    if refold < REFOLDS => {}
+            if state.last_seq() > reached {
+                (refolds, reached) = (0, state.last_seq());
+            }
+            let mut session = Session::new(self, whose.clone(), state);
+            let end = session.go(&mut cancel, &mut canceled).await;
+            // Before anything is folded again, whatever was started from what is not on disk has to be gone.
+            session.tasks.shut_down().await;
+            match end {
+                Err(EngineError::Store(error)) if refolds < REFOLDS && is_worth_a_refold(&error) => {
+                    tokio::time::sleep(REFOLD_WAIT * 2u32.pow(refolds)).await;
+                    refolds += 1;
+                }
                 end => return end,
             }
         }
-        Err(EngineError::UnknownRun(run))
     }
 
     pub(crate) async fn fold(&self, run: RunId, plan: &Arc<Plan>) -> Result<RunState, EngineError> {
@@ -145,11 +156,11 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(engine: &'a Engine, run: RunId, state: RunState) -> Self {
+    fn new(engine: &'a Engine, whose: Whose, state: RunState) -> Self {
         let (news, inbox) = unbounded_channel();
         Self {
             engine,
-            whose: Whose { tenant: engine.tenant.clone(), run },
+            whose,
             state,
             tasks: Tasks::new(news),
             inbox,
@@ -162,6 +173,7 @@ impl<'a> Session<'a> {
     async fn go(&mut self, cancel: &mut CancelRequest, canceled: &mut Option<String>) -> Result<RunEnd, EngineError> {
         self.take_up_orphans().await?;
         let mut renewal = tokio::time::interval(LEASE / 3);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Some(reason) = canceled.as_ref() {
                 self.cancel(reason.clone()).await?;
@@ -171,24 +183,27 @@ impl<'a> Session<'a> {
                 if let Some(durable) = self.durable.take() {
                     durable.wait().await?;
                 }
+                self.let_go().await;
                 return Ok(RunEnd { status, tally: self.state.tally() });
             }
             let pause = wake.map(|at| at.since(self.engine.clock.now()));
             tokio::select! {
+                // First what a talkative guest must not be able to put off.
                 biased;
+                reason = &mut *cancel, if canceled.is_none() => *canceled = Some(reason),
+                failed = durability(self.durable.as_ref()), if self.durable.is_some() => {
+                    self.durable = None;
+                    failed?;
+                }
                 news = self.inbox.recv() => {
-                    let Some(first) = news else { continue };
-                    self.take(first).await?;
+                    if news.is_some() {
+                        self.take(news).await?;
+                    }
                 }
                 broken = self.tasks.next_broken(), if !self.tasks.is_empty() => {
                     if let Some(broken) = broken {
                         self.mend(broken).await?;
                     }
-                }
-                reason = &mut *cancel, if canceled.is_none() => *canceled = Some(reason),
-                failed = durability(self.durable.as_ref()), if self.durable.is_some() => {
-                    self.durable = None;
-                    failed?;
                 }
                 () = tokio::time::sleep(pause.unwrap_or(Duration::MAX / 4)), if pause.is_some() => {}
                 _ = renewal.tick(), if !self.claims.is_empty() => self.renew_claims().await,
@@ -217,25 +232,59 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Appends events and folds them. Nothing is true before.
+    /// Appends events and folds them, in as many pieces as the log takes. Nothing is acted upon before.
+    ///
+    /// Each piece is folded first, so that an event that cannot follow never gets into the log, where it would spoil the
+    /// run for good; when the log then refuses the piece, the whole session goes, and its state with it.
     async fn append(&mut self, events: Vec<RunEvent>) -> Result<(), EngineError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let at = self.engine.clock.now();
-        let stamped = events.iter().cloned().map(|event| (at, event)).collect();
-        let seq = self.state.last_seq();
-        let accepted = self.engine.events.append(self.whose.run, seq, stamped).await?;
-        for (seq, event) in (seq + 1..).zip(events) {
-            if let RunEvent::StepSuperseded { step, .. } = &event
-                && let Some(id) = self.state.locate(step)
-            {
-                self.drop_work(&id).await;
+        let (run, at) = (self.whose.run, self.engine.clock.now());
+        let mut events: VecDeque<_> = events.into();
+        let mut piece = PAGE;
+        while !events.is_empty() {
+            let expected = self.state.last_seq();
+            let now: Vec<_> = events.drain(..piece.min(events.len())).collect();
+            let mut stamped = Vec::with_capacity(now.len());
+            for (seq, event) in (expected + 1..).zip(now) {
+                if let RunEvent::StepSuperseded { step, .. } = &event
+                    && let Some(id) = self.state.locate(step)
+                {
+                    self.drop_work(&id).await;
+                }
+                let recorded = Recorded { run, seq, at, event };
+                self.state.apply(&recorded)?;
+                stamped.push((at, recorded.event));
             }
-            self.state.apply(&Recorded { run: self.whose.run, seq, at, event })?;
+            self.durable = Some(self.accept(expected, stamped, &mut piece).await?);
         }
-        self.durable = Some(accepted.durable);
         Ok(())
+    }
+
+    /// Has the log accept events that were folded; in smaller pieces when they are too many bytes for one.
+    async fn accept(
+        &self,
+        mut expected: u64,
+        mut events: Vec<(Timestamp, RunEvent)>,
+        piece: &mut usize,
+    ) -> Result<Durable, StoreError> {
+        let mut rest = Vec::new();
+        loop {
+            // Kept for a second try only where one can help.
+            let again = if events.len() > 1 { Some(events.clone()) } else { None };
+            match (self.engine.events.append(self.whose.run, expected, events).await, again) {
+                (Err(StoreError { kind: StoreErrorKind::TooLarge(_), .. }), Some(mut first)) => {
+                    *piece = first.len() / 2;
+                    let second = first.split_off(*piece);
+                    rest.push(second);
+                    events = first;
+                }
+                (Err(error), _) => return Err(error),
+                (Ok(accepted), _) => {
+                    let Some(next) = rest.pop() else { return Ok(accepted.durable) };
+                    expected = accepted.last_seq;
+                    events = next;
+                }
+            }
+        }
     }
 
     /// Does what there is to do now. Returns the moment at which there is more to do at the latest.
@@ -281,7 +330,11 @@ impl<'a> Session<'a> {
         for (of, given) in starting {
             let step = plan.step(of.id.step);
             // Only a step without any effect outside may run before what it builds on is on disk.
-            let durable = if step.hermetic && step.keeps_artifacts_only(&plan) { None } else { self.durable.clone() };
+            let durable = if is_contained(&plan, step) { None } else { self.durable.clone() };
+            if self.state.asks_memo(of.id.step) {
+                // It holds the key already, unless the run was taken up again after its memo was asked.
+                self.claims.claim_if_free(given.key, &of.id);
+            }
             let request = self.whose.op_request(&plan, &of.id, given, of.attempt);
             self.tasks.execute(of, Arc::clone(&self.engine.executor), request, durable);
         }
@@ -308,6 +361,7 @@ impl<'a> Session<'a> {
             memos: Arc::clone(&self.engine.memos),
             executor: Arc::clone(&self.engine.executor),
             news: self.tasks.news(),
+            durable: self.durable.clone(),
         };
         let of = questions.iter().map(|question| question.of.clone()).collect();
         self.tasks.look_up(of, look_up.ask(questions));
@@ -337,25 +391,32 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Frees what other runs may wait for, when this one has ended.
+    async fn let_go(&self) {
+        for key in self.claims.keys() {
+            let _ = self.engine.memos.release(key, self.whose.run).await;
+        }
+    }
+
     /// A task was stopped or broke: its step has failed.
     async fn mend(&mut self, broken: Broken) -> Result<(), EngineError> {
+        self.catch_up().await?;
         let (of, failure) = match broken {
             Broken::Stopped(of) => (of, Failure::new(Code::Canceled, "stopped on request")),
             Broken::Panicked(of) => (of, Failure::new(Code::HostPanic, "the host panicked while the step ran")),
             Broken::LookUp(of) => {
-                let missed = of.into_iter().filter_map(|of| {
-                    let key = self.claims.held_by(&of.id)?;
-                    Some(News::MemoMissed { of, key, claimed: false })
-                });
-                for news in missed.collect::<Vec<_>>() {
-                    self.take(news).await?;
+                for of in of {
+                    let Some(key) = self.claims.held_by(&of.id).filter(|_| self.is_waiting_for_memo(&of)) else {
+                        continue;
+                    };
+                    self.take(Some(News::MemoMissed { of, key, claimed: false })).await?;
                 }
                 return Ok(());
             }
             Broken::Forgotten => return Ok(()),
         };
         let outcome = StepOutcome { result: StepResult::Failure(failure), usage: Usage::default() };
-        self.take(News::Ended { of, outcome }).await
+        self.take(Some(News::Ended { of, outcome })).await
     }
 
     /// The try is the one that runs now.
@@ -366,6 +427,11 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// The step has not started over since.
+    fn is_of_this_generation(&self, of: &Try) -> bool {
+        self.state.instance(&of.id).is_some_and(|instance| instance.generation == of.generation)
+    }
+
     /// The step still waits for its memo.
     fn is_waiting_for_memo(&self, of: &Try) -> bool {
         self.state.instance(&of.id).is_some_and(|instance| {
@@ -373,6 +439,11 @@ impl<'a> Session<'a> {
                 && matches!(instance.state, StepState::Ready { memo: MemoStanding::Unknown, .. })
         })
     }
+}
+
+/// The log may take another try: what is on disk is right, what was in memory is not.
+fn is_worth_a_refold(error: &StoreError) -> bool {
+    matches!(error.kind, StoreErrorKind::Unavailable(_) | StoreErrorKind::Conflict { .. })
 }
 
 async fn durability(durable: Option<&Durable>) -> Result<(), StoreError> {

@@ -67,8 +67,13 @@ impl Engine {
 
     /// Reads the plan that a run was enqueued with.
     pub(crate) async fn plan_of(&self, run: RunId) -> Result<Arc<Plan>, EngineError> {
-        let first = self.events.read(run, 0, 1).await?;
-        let Some(RunEvent::RunEnqueued { plan, .. }) = first.first().map(|recorded| &recorded.event) else {
+        Ok(self.enqueued(run).await?.0)
+    }
+
+    /// Reads the plan that a run was enqueued with, and the run's tags.
+    pub(crate) async fn enqueued(&self, run: RunId) -> Result<(Arc<Plan>, Arc<BTreeMap<String, String>>), EngineError> {
+        let first = self.events.read(run, 0, 1).await?.into_iter().next().map(|recorded| recorded.event);
+        let Some(RunEvent::RunEnqueued { plan, tags, .. }) = first else {
             return Err(EngineError::UnknownRun(run));
         };
         let wrong = |reason: String| EngineError::Plan { run, reason };
@@ -84,7 +89,8 @@ impl Engine {
             }
             json.extend_from_slice(&chunk);
         }
-        serde_json::from_slice(&json).map(Arc::new).map_err(|error| wrong(error.to_string()))
+        let plan = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
+        Ok((Arc::new(plan), Arc::new(tags)))
     }
 }
 

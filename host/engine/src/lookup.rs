@@ -3,19 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::plan::{IoManagerSpec, Memo, Plan};
 use opyard_model::step::{Said, Saying, StepExecutor, StepResult};
+use opyard_store::event_log::Durable;
 use opyard_store::memo::{MemoAnswer, MemoStore};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::request::{Whose, bound_output};
+use crate::request::{Whose, bound_output, check_outputs};
 use crate::tasks::{Handled, News, Try};
 
 /// How long a claim on a key lasts; renewed while the step runs, freed this long after a crash.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// Longest wait before a busy key is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How many hits of one look-up are handed to IO managers at a time.
+const HANDLED_AT_ONCE: usize = 8;
 
 /// One step whose memo is asked.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub(crate) struct LookUp {
     pub(crate) memos: Arc<dyn MemoStore>,
     pub(crate) executor: Arc<dyn StepExecutor>,
     pub(crate) news: UnboundedSender<News>,
+    /// All that was appended before the question.
+    pub(crate) durable: Option<Durable>,
 }
 
 /// A memo hit says again what it said; nothing new is said by handing it on.
@@ -45,29 +51,35 @@ impl LookUp {
     pub(crate) async fn ask(self, questions: Vec<Question>) {
         let mut open = questions;
         while !open.is_empty() {
-            let max_age = self.max_age(&open[0]);
-            let (now, later): (Vec<_>, Vec<_>) =
-                open.into_iter().partition(|question| self.max_age(question) == max_age);
-            open = later;
-            let keys: Vec<_> = now.iter().map(|question| question.key).collect();
-            // A memo that does not answer is no reason to fail: the step runs, and is not memoised.
-            let Ok(answers) = self.memos.look_up(&keys, max_age, self.whose.run, LEASE).await else {
-                now.into_iter().for_each(|question| self.missed(question, false));
-                continue;
-            };
-            let mut busy = Duration::ZERO;
-            for (question, answer) in now.into_iter().zip(answers) {
-                match answer {
-                    MemoAnswer::Hit(entry) => self.hit(question, entry).await,
-                    MemoAnswer::Miss => self.missed(question, true),
-                    MemoAnswer::Busy { wait } => {
-                        busy = if busy.is_zero() { wait } else { busy.min(wait) };
-                        open.push(question);
+            let (mut busy, mut wait) = (Vec::new(), ASK_AGAIN);
+            let mut hits = Vec::new();
+            while let Some(first) = open.first() {
+                let max_age = self.max_age(first);
+                let (now, later): (Vec<_>, Vec<_>) =
+                    open.into_iter().partition(|question| self.max_age(question) == max_age);
+                open = later;
+                let keys: Vec<_> = now.iter().map(|question| question.key).collect();
+                // A memo that does not answer is no reason to fail: the step runs, and is not memoised.
+                let answers = self.memos.look_up(&keys, max_age, self.whose.run, LEASE).await.unwrap_or_default();
+                let mut answers = answers.into_iter();
+                for question in now {
+                    match answers.next() {
+                        Some(MemoAnswer::Hit(entry)) => hits.push((question, entry)),
+                        Some(MemoAnswer::Miss) => self.missed(question, true),
+                        Some(MemoAnswer::Busy { wait: left }) => {
+                            wait = wait.min(left);
+                            busy.push(question);
+                        }
+                        None => self.missed(question, false),
                     }
                 }
             }
-            if !busy.is_zero() {
-                tokio::time::sleep(busy.min(ASK_AGAIN)).await;
+            futures::stream::iter(hits)
+                .for_each_concurrent(HANDLED_AT_ONCE, |(question, entry)| self.hit(question, entry))
+                .await;
+            open = busy;
+            if !open.is_empty() {
+                tokio::time::sleep(wait.max(ASK_AGAIN / 50)).await;
             }
         }
     }
@@ -85,15 +97,24 @@ impl LookUp {
 
     async fn hit(&self, question: Question, entry: Box<MemoEntry>) {
         let step = self.plan.step(question.of.id.step);
+        // The key names the op, so its ports are those of the plan; an entry that was tampered with is no hit.
+        if check_outputs(step, &entry.outputs).is_err() {
+            return self.missed(question, false);
+        }
         let mut outputs = entry.outputs.clone();
         let mut handled = Vec::new();
         for yielded in &mut outputs {
-            // The key names the op, so its ports are those of the plan; an entry that was tampered with is no hit.
             let Some(output) = step.outputs.iter().find(|output| output.port == yielded.port) else {
                 return self.missed(question, false);
             };
             if bound_output(&self.plan, output).manager == IoManagerSpec::Artifacts {
                 continue;
+            }
+            // The first effect outside: what the step builds on has to be on disk.
+            if let Some(durable) = &self.durable
+                && durable.wait().await.is_err()
+            {
+                return; // The run is folded again from disk.
             }
             let request = self.whose.handle_request(&self.plan, &question.of.id, output, yielded.value.clone());
             match self.executor.execute(request, &Silence).await.result {

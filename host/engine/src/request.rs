@@ -1,20 +1,26 @@
 //! From a step of the plan, and what it is given, to the request that its executor gets.
 
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
 use opyard_model::digest::Digest;
+use opyard_model::error::{Code, Failure};
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::memo::{MemoKey, memo_key};
-use opyard_model::plan::{Grant, IoManagerSpec, Plan, ResourceSpec, StepOutput};
+use opyard_model::plan::{Grant, IoManagerSpec, Plan, ResourceSpec, Step, StepOutput};
 use opyard_model::state::{InstanceId, RunState};
 use opyard_model::step::{
     BoundInput, BoundOutput, Call, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity, StepRequest,
 };
-use opyard_model::value::ValueRef;
+use opyard_model::value::{ValueRef, Yielded};
 
 /// One run, as requests need to know it.
 #[derive(Debug, Clone)]
 pub(crate) struct Whose {
     pub(crate) tenant: TenantId,
     pub(crate) run: RunId,
+    /// Tags of the run, those of its plan included.
+    pub(crate) tags: Arc<BTreeMap<String, String>>,
 }
 
 /// What a step is given, bound to its values.
@@ -52,7 +58,7 @@ impl Whose {
                 uses_execution: step.uses_execution,
                 hermetic: step.hermetic,
                 seed,
-                tags: plan.tags.iter().chain(&step.tags).map(|(k, v)| (k.clone(), v.clone())).collect(),
+                tags: self.tags(step),
             })),
         }
     }
@@ -73,6 +79,13 @@ impl Whose {
         }
     }
 
+    /// Tags of run and step; where both have one, the step's.
+    fn tags(&self, step: &Step) -> Vec<(String, String)> {
+        let mut tags = BTreeMap::clone(&self.tags);
+        tags.extend(step.tags.iter().map(|(k, v)| (k.clone(), v.clone())));
+        tags.into_iter().collect()
+    }
+
     fn identity(&self, plan: &Plan, id: &InstanceId, attempt: u32) -> StepIdentity {
         StepIdentity { job: plan.job.clone(), run: self.run, key: id.step_key(plan), attempt }
     }
@@ -88,10 +101,36 @@ impl Whose {
     }
 }
 
+/// The step has no effect outside, and reads nothing from there: it may run before what it builds on is on disk.
+pub(crate) fn is_contained(plan: &Plan, step: &Step) -> bool {
+    let artifacts = |slot| {
+        let manager = plan.io_managers.get(&plan.output(slot).io_manager);
+        matches!(manager, Some(IoManagerSpec::Artifacts) | None)
+    };
+    step.hermetic && step.keeps_artifacts_only(plan) && step.sources().all(artifacts)
+}
+
 /// The output and what keeps it. A manager that the plan does not name is the artifact store: planning checked names.
 pub(crate) fn bound_output(plan: &Plan, output: &StepOutput) -> BoundOutput {
     let manager = plan.io_managers.get(&output.io_manager).cloned().unwrap_or(IoManagerSpec::Artifacts);
     BoundOutput { output: output.clone(), manager }
+}
+
+/// Checks that `outputs` are outputs of the step, each once. An executor or a memo that answers otherwise is broken, or of
+/// another version.
+pub(crate) fn check_outputs(step: &Step, outputs: &[Yielded]) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    for one in outputs {
+        let port = step.outputs.iter().find(|output| output.port == one.port);
+        let fits = port.is_some_and(|port| {
+            let key = one.value.mapping_key.as_ref();
+            if port.dynamic { key.is_some() && seen.insert((&one.port, key)) } else { seen.insert((&one.port, None)) }
+        });
+        if !fits {
+            return Err(Failure::new(Code::Invariant, format!("the executor answered with the output '{}'", one.port)));
+        }
+    }
+    Ok(())
 }
 
 fn right(plan: &Plan, grant: &Grant) -> ResourceRight {

@@ -11,6 +11,10 @@ use opyard_model::limits::Usage;
 use opyard_model::plan::Step;
 use opyard_model::time::Timestamp;
 
+/// How often a step is taken up again, beyond its policy, after the host stopped under it: a step that brings the host
+/// down each time must not do so for ever.
+pub const MAX_LOST: u32 = 10;
+
 /// Why a try did not succeed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Setback {
@@ -23,7 +27,8 @@ pub enum Setback {
         /// How long to wait; none = as the policy says.
         delay: Option<Duration>,
     },
-    /// Whatever ran it is gone: the host stopped in the middle. Not the step's fault, so no policy is needed.
+    /// Whatever ran it is gone: the host stopped in the middle. Not the step's fault as far as anyone knows, so no policy
+    /// is needed, up to [`MAX_LOST`] times.
     Lost,
 }
 
@@ -44,7 +49,11 @@ pub fn after_setback(
         |failure, delay| RunEvent::StepUpForRetry { of: of.clone(), failure, not_before: now.after(delay), usage };
     let left = step.retry.as_ref().filter(|policy| of.attempt < policy.max_retries);
     match setback {
-        Setback::Lost => again(Failure::new(Code::ExecutorLost, "the host stopped while the step ran"), Duration::ZERO),
+        Setback::Lost => {
+            let failure = Failure::new(Code::ExecutorLost, "the host stopped while the step ran");
+            let most = step.retry.as_ref().map_or(0, |policy| policy.max_retries).saturating_add(MAX_LOST);
+            if of.attempt < most { again(failure, Duration::ZERO) } else { fail(failure) }
+        }
         Setback::Failed(failure) => {
             let worth_it = failure.allow_retries
                 && failure.code != Code::Canceled

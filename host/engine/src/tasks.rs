@@ -1,13 +1,14 @@
 //! What runs for a run: the tasks that execute its steps, and the news that they send.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use opyard_model::id::Name;
+use opyard_model::error::Code;
+use opyard_model::id::{MappingKey, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::state::InstanceId;
-use opyard_model::step::{Said, Saying, StepExecutor, StepOutcome, StepRequest};
+use opyard_model::step::{Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::event_log::Durable;
 use tokio::sync::mpsc::UnboundedSender;
@@ -76,6 +77,8 @@ struct Running {
     abort: AbortHandle,
     /// What the step said that belongs to its result.
     said: Vec<Resaid>,
+    /// The items that it committed.
+    items: HashSet<(Name, MappingKey)>,
 }
 
 /// What a finished task was, when it did not end by itself.
@@ -124,11 +127,17 @@ impl Tasks {
             {
                 return; // The run is folded again from disk, where this start is not recorded.
             }
-            let outcome = executor.execute(request, &voice).await;
+            let mut outcome = executor.execute(request, &voice).await;
+            if let StepResult::Failure(failure) = &mut outcome.result
+                && failure.code == Code::Canceled
+            {
+                // Only the run cancels its steps, and then nobody hears of this.
+                failure.code = Code::ExecutorLost;
+            }
             let _ = voice.news.send(News::Ended { of: voice.of.clone(), outcome });
         });
         self.steps.insert(abort.id(), of.id.clone());
-        self.running.insert(of.id.clone(), Running { of, abort, said: Vec::new() });
+        self.running.insert(of.id.clone(), Running { of, abort, said: Vec::new(), items: HashSet::new() });
     }
 
     /// Runs a look-up for several steps.
@@ -141,6 +150,11 @@ impl Tasks {
         self.news.clone()
     }
 
+    /// Notes that a step committed an item. False when it did so before.
+    pub(crate) fn committed(&mut self, id: &InstanceId, port: &Name, key: &MappingKey) -> bool {
+        self.running.get_mut(id).is_some_and(|running| running.items.insert((port.clone(), key.clone())))
+    }
+
     /// Keeps what a step said for its memo.
     pub(crate) fn keep(&mut self, id: &InstanceId, said: Resaid) {
         if let Some(running) = self.running.get_mut(id)
@@ -150,9 +164,9 @@ impl Tasks {
         }
     }
 
-    /// The task of this step has ended by itself: what it said for its memo.
-    pub(crate) fn ended(&mut self, id: &InstanceId) -> Vec<Resaid> {
-        self.running.remove(id).map(|running| running.said).unwrap_or_default()
+    /// The task of this step has ended by itself: what it said for its memo, and the items that it committed.
+    pub(crate) fn ended(&mut self, id: &InstanceId) -> (Vec<Resaid>, HashSet<(Name, MappingKey)>) {
+        self.running.remove(id).map(|running| (running.said, running.items)).unwrap_or_default()
     }
 
     /// Stops a step; [`next_broken`](Self::next_broken) tells when it has.
@@ -174,19 +188,27 @@ impl Tasks {
         self.set.is_empty()
     }
 
-    /// Waits for the next task to end, and says what it was when it was stopped or broke.
+    /// Stops everything, and returns once nothing runs any more.
+    pub(crate) async fn shut_down(&mut self) {
+        self.set.shutdown().await;
+    }
+
+    /// Waits until a task was stopped or broke, and says what it was. None when the last has ended by itself.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub(crate) async fn next_broken(&mut self) -> Option<Broken> {
-        let joined = self.set.join_next_with_id().await?;
-        let (id, error) = match joined {
-            Ok((id, ())) => (id, None),
-            Err(error) => (error.id(), Some(error)),
+        let error = loop {
+            match self.set.join_next_with_id().await? {
+                Ok((id, ())) => {
+                    self.steps.remove(&id);
+                    self.look_ups.remove(&id);
+                }
+                Err(error) => break error,
+            }
         };
-        let step = self.steps.remove(&id);
-        let look_ups = self.look_ups.remove(&id);
-        let error = error?;
+        let step = self.steps.remove(&error.id());
+        let look_ups = self.look_ups.remove(&error.id());
         Some(match (step.and_then(|step| self.running.remove(&step)), look_ups) {
             (Some(running), _) if error.is_cancelled() => Broken::Stopped(running.of),
             (Some(running), _) => Broken::Panicked(running.of),

@@ -1,16 +1,18 @@
 //! From what tasks tell to events of the run.
 
+use std::collections::HashSet;
+
 use opyard_model::digest::FieldHasher;
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Attempt, RunEvent};
-use opyard_model::limits::Usage;
+use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
-use opyard_model::plan::Step;
 use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 
 use super::{PAGE, Session};
 use crate::error::EngineError;
+use crate::request::check_outputs;
 use crate::retry::{Setback, after_setback};
 use crate::tasks::{Handled, News, Try};
 
@@ -38,11 +40,19 @@ enum Afterwards {
 }
 
 impl Session<'_> {
-    /// Takes `first` and whatever else has arrived, appends what follows from it in one go, and folds.
-    pub(super) async fn take(&mut self, first: News) -> Result<(), EngineError> {
+    /// Takes all that has arrived: what a task told before it ended comes before what its end means.
+    pub(super) async fn catch_up(&mut self) -> Result<(), EngineError> {
+        while !self.inbox.is_empty() {
+            self.take(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes `first` and whatever else has arrived, up to a bound, appends what follows from it in one go, and folds.
+    pub(super) async fn take(&mut self, first: Option<News>) -> Result<(), EngineError> {
         let mut events = Vec::new();
         let mut afterwards = Vec::new();
-        let mut next = Some(first);
+        let mut next = first.or_else(|| self.inbox.try_recv().ok());
         while let Some(news) = next {
             match news {
                 News::Said { of, saying } => self.said(of, saying, &mut events),
@@ -51,7 +61,7 @@ impl Session<'_> {
                     self.memo_hit(&of, *entry, outputs, handled, &mut events);
                 }
                 News::MemoMissed { of, key, claimed } => {
-                    afterwards.push(self.memo_missed(&of, key, claimed, &mut events))
+                    afterwards.push(self.memo_missed(&of, key, claimed, &mut events));
                 }
             }
             next = if events.len() < PAGE { self.inbox.try_recv().ok() } else { None };
@@ -100,6 +110,14 @@ impl Session<'_> {
         if let Some(kept) = kept {
             self.tasks.keep(&of.id, kept);
         }
+        if let Saying::ItemCommitted(Yielded { port, value }) = &saying {
+            let ports = &self.state.plan().step(of.id.step).outputs;
+            let is_dynamic = ports.iter().any(|output| output.port == *port && output.dynamic);
+            let is_new = value.mapping_key.as_ref().is_some_and(|key| self.tasks.committed(&of.id, port, key));
+            if !(is_dynamic && is_new) {
+                return; // An event for it could not be folded. If the executor answers with it too, the step fails.
+            }
+        }
         let of = self.attempt_of(&of);
         events.push(match saying {
             Saying::Log(line) => RunEvent::Log { of, line },
@@ -119,15 +137,19 @@ impl Session<'_> {
         if !self.is_current(of) {
             return Afterwards::Keep;
         }
-        let said = self.tasks.ended(&of.id);
+        let (said, items) = self.tasks.ended(&of.id);
         let attempt = self.attempt_of(of);
         let key = self.claims.held_by(&of.id);
         let StepOutcome { result, usage } = outcome;
         let setback = match result {
-            StepResult::Success { outputs, memoisable } => match check(self.state.plan().step(of.id.step), &outputs) {
+            StepResult::Success { outputs, memoisable } => match self.check(of, &outputs, &items) {
                 Ok(()) => {
                     let entry = key.filter(|_| memoisable).map(|key| self.entry(key, of, &outputs, said));
-                    self.succeeded(of, &attempt, outputs, usage, events);
+                    events.extend(self.untold(of, outputs, &items).map(|output| {
+                        let of = attempt.clone();
+                        RunEvent::StepOutput { of, output }
+                    }));
+                    events.push(RunEvent::StepSuccess { of: attempt, usage });
                     return match (entry, key) {
                         (Some(entry), _) => Afterwards::Record(Box::new(entry)),
                         (None, Some(key)) => Afterwards::Release(key),
@@ -153,14 +175,30 @@ impl Session<'_> {
         }
     }
 
-    fn succeeded(&self, of: &Try, attempt: &Attempt, outputs: Vec<Yielded>, usage: Usage, events: &mut Vec<RunEvent>) {
+    /// Checks what an executor answered: outputs of the step, and every item that it said was committed.
+    fn check(&self, of: &Try, outputs: &[Yielded], items: &HashSet<(Name, MappingKey)>) -> Result<(), Failure> {
         let step = self.state.plan().step(of.id.step);
-        // Items were told one by one as they were committed.
-        let is_plain = |one: &Yielded| step.outputs.iter().any(|output| output.port == one.port && !output.dynamic);
-        events.extend(
-            outputs.into_iter().filter(is_plain).map(|output| RunEvent::StepOutput { of: attempt.clone(), output }),
-        );
-        events.push(RunEvent::StepSuccess { of: attempt.clone(), usage });
+        check_outputs(step, outputs)?;
+        let is_item = |one: &&Yielded| step.outputs.iter().any(|output| output.port == one.port && output.dynamic);
+        let answered = outputs.iter().filter(is_item).filter(|one| is_among(items, one)).count();
+        if answered < items.len() {
+            return Err(Failure::new(Code::Invariant, "the executor left out items that it had committed"));
+        }
+        Ok(())
+    }
+
+    /// The outputs that were not told yet: plain ones, and items that were not said one by one.
+    fn untold<'a>(
+        &'a self,
+        of: &Try,
+        outputs: Vec<Yielded>,
+        items: &'a HashSet<(Name, MappingKey)>,
+    ) -> impl Iterator<Item = Yielded> + 'a {
+        let ports = &self.state.plan().step(of.id.step).outputs;
+        outputs.into_iter().filter(move |one| {
+            let is_plain = ports.iter().any(|output| output.port == one.port && !output.dynamic);
+            is_plain || !is_among(items, one)
+        })
     }
 
     fn entry(&self, key: MemoKey, of: &Try, outputs: &[Yielded], said: Vec<Resaid>) -> MemoEntry {
@@ -190,6 +228,9 @@ impl Session<'_> {
         handled: Vec<Handled>,
         events: &mut Vec<RunEvent>,
     ) {
+        if !self.is_of_this_generation(of) {
+            return;
+        }
         self.asked.remove(&of.id);
         self.unpark(&entry.key);
         if !self.is_waiting_for_memo(of) {
@@ -216,6 +257,10 @@ impl Session<'_> {
     }
 
     fn memo_missed(&mut self, of: &Try, key: MemoKey, claimed: bool, events: &mut Vec<RunEvent>) -> Afterwards {
+        if !self.is_of_this_generation(of) {
+            // The step has started over, and let go of the key when it did.
+            return if claimed && !self.claims.is_held(&key) { Afterwards::Release(key) } else { Afterwards::Keep };
+        }
         self.asked.remove(&of.id);
         let waits = self.is_waiting_for_memo(of);
         if waits {
@@ -233,16 +278,6 @@ impl Session<'_> {
     }
 }
 
-/// An executor that answers with ports that the step does not have is broken, or of another version.
-fn check(step: &Step, outputs: &[Yielded]) -> Result<(), Failure> {
-    let mut seen = std::collections::HashSet::new();
-    for one in outputs {
-        let port = step.outputs.iter().find(|output| output.port == one.port);
-        let fits = port
-            .is_some_and(|port| if port.dynamic { one.value.mapping_key.is_some() } else { seen.insert(&one.port) });
-        if !fits {
-            return Err(Failure::new(Code::Invariant, format!("the executor answered with the output '{}'", one.port)));
-        }
-    }
-    Ok(())
+fn is_among(items: &HashSet<(Name, MappingKey)>, one: &Yielded) -> bool {
+    one.value.mapping_key.as_ref().is_some_and(|key| items.contains(&(one.port.clone(), key.clone())))
 }

@@ -52,14 +52,15 @@ impl RunState {
             }
             RunEvent::RunFailure { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
-                self.expect(self.indices.running.is_empty(), "steps are running")?;
+                // Before its start a run can fail as a whole: then no step has begun.
+                self.expect(self.unfinished == 0 || self.status != Some(RunStatus::Started), "steps are open")?;
             }
             RunEvent::RunCanceling { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
             }
             RunEvent::RunCanceled => {
                 self.expect_status(&[Some(RunStatus::Canceling)])?;
-                self.expect(self.indices.running.is_empty(), "steps are running")?;
+                self.expect(self.unfinished == 0, "steps are open")?;
             }
             RunEvent::StepStart { of } => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
@@ -119,10 +120,11 @@ impl RunState {
             RunEvent::StepMemoized { step, generation, outputs, .. } => {
                 let id = self.unlooked_at(step, *generation)?;
                 // Checked whole before anything is changed.
-                let mut plain = BTreeSet::new();
+                let mut seen = BTreeSet::new();
                 for output in outputs {
                     let (port, dynamic) = self.port_of(&id, output)?;
-                    self.expect(dynamic || plain.insert(port), "the output was yielded before")?;
+                    let key = output.value.mapping_key.as_ref().filter(|_| dynamic);
+                    self.expect(seen.insert((port, key)), "the output was yielded before")?;
                 }
                 self.set_state(&id, StepState::Running { attempt: 0, outputs: Vec::new() });
                 for output in outputs {
@@ -235,8 +237,12 @@ impl RunState {
         let instance = self.instance_mut(id).ok_or("there is no such step")?;
         match (&output.value.mapping_key, dynamic) {
             (Some(key), true) => {
+                let place = (port, key.clone());
+                if instance.items.get(&place).is_some_and(|before| before.attempt == attempt) {
+                    return Err("the item was yielded before".to_owned());
+                }
                 let item = Item { value: output.value.clone(), attempt };
-                let before = instance.items.insert((port, key.clone()), item);
+                let before = instance.items.insert(place, item);
                 let changed = before.as_ref().is_some_and(|before| before.value.identity() != output.value.identity());
                 for (at, consumer) in self.mapped_consumers(id.step) {
                     if at != port {
@@ -296,6 +302,7 @@ impl RunState {
         if let Some(Node::Mapped { instances, unsettled, .. }) = self.nodes.get_mut(id.step.index()) {
             instances.insert(key, Instance::new(waiting));
             *unsettled += 1;
+            self.unfinished += 1;
         }
         if waiting == 0 {
             self.arrived(&id);
@@ -303,7 +310,7 @@ impl RunState {
     }
 
     /// How many dependencies of a step have not settled.
-    fn count_waiting(&self, id: &InstanceId) -> u32 {
+    pub(super) fn count_waiting(&self, id: &InstanceId) -> u32 {
         let open = |(producer, edge): &&(StepIx, Edge)| match edge {
             Edge::Whole => !self.node_settled(*producer),
             Edge::SameKey => {
@@ -314,7 +321,7 @@ impl RunState {
         u32::try_from(self.wiring.dependencies(id.step).iter().filter(open).count()).unwrap_or(u32::MAX)
     }
 
-    fn node_settled(&self, ix: StepIx) -> bool {
+    pub(super) fn node_settled(&self, ix: StepIx) -> bool {
         match self.nodes.get(ix.index()) {
             Some(Node::Single(instance)) => instance.is_settled(),
             Some(Node::Mapped { unsettled, closed, .. }) => *closed && *unsettled == 0,
@@ -332,10 +339,11 @@ impl RunState {
         }
     }
 
-    /// What the step was given is gone: skip it, after superseding it if it has begun.
+    /// What the step was given is gone: skip it, after superseding it if it has begun or was skipped for another reason.
     fn revoke(&mut self, id: &InstanceId, reason: SkipReason) {
         match self.instance(id).map(|instance| &instance.state) {
-            None | Some(StepState::Skipped(SkipReason::UpstreamFailed | SkipReason::Canceled)) => {}
+            None => {}
+            Some(StepState::Skipped(before)) if *before == reason || *before == SkipReason::Canceled => {}
             Some(StepState::Pending) => {
                 self.indices.skips.insert(id.clone(), reason);
             }
@@ -351,14 +359,36 @@ impl RunState {
         }
         instance.stale = true;
         let was_final = instance.state.is_final();
+        let failed = matches!(instance.state, StepState::Failure(_));
         let place = Place::of(&instance.state);
         // It goes on running until it is superseded; nothing else is started with it.
         if place != Place::Running {
             self.indices.leave(place, id);
         }
         self.indices.stale.insert(id.clone());
-        if let (true, Some(Node::Mapped { unsettled, .. })) = (was_final, self.nodes.get_mut(id.step.index())) {
-            *unsettled += 1;
+        self.failed -= u32::from(failed);
+        if was_final {
+            if let Some(Node::Mapped { unsettled, .. }) = self.nodes.get_mut(id.step.index()) {
+                *unsettled += 1;
+            }
+            self.unsettled(id);
+        }
+    }
+
+    /// A step that had settled has not any more: whoever has not begun waits for it again.
+    fn unsettled(&mut self, id: &InstanceId) {
+        for (consumer, edge) in self.wiring.consumers(id.step).to_vec() {
+            // A mapped step settles as a whole only once no item of it can change: nobody waited for the whole.
+            if edge != Edge::SameKey {
+                continue;
+            }
+            let consumer = InstanceId { step: consumer, key: id.key.clone() };
+            if let Some(instance) = self.instance_mut(&consumer)
+                && instance.state == StepState::Pending
+            {
+                instance.waiting += 1;
+                self.indices.skips.remove(&consumer);
+            }
         }
     }
 
@@ -371,7 +401,9 @@ impl RunState {
             instance.waiting = waiting;
         }
         self.indices.stale.remove(id);
-        if waiting == 0 {
+        if let Some(reason) = self.revoked(id) {
+            self.indices.skips.insert(id.clone(), reason);
+        } else if waiting == 0 {
             self.arrived(id);
         }
     }
@@ -380,17 +412,24 @@ impl RunState {
     fn set_state(&mut self, id: &InstanceId, new: StepState) {
         let Some(instance) = self.instance_mut(id) else { return };
         let stale = instance.stale;
-        let settles = new.is_final() && !instance.state.is_final() && !stale;
-        let (enters, fails) = (Place::of(&new), matches!(new, StepState::Failure(_)));
+        let (enters, fails, ends) = (Place::of(&new), matches!(new, StepState::Failure(_)), new.is_final());
         let old = std::mem::replace(&mut instance.state, new);
         self.indices.leave(Place::of(&old), id);
         if !stale || enters == Place::Running {
             self.indices.enter(enters, id);
         }
-        self.failed -= u32::from(matches!(old, StepState::Failure(_)));
-        self.failed += u32::from(fails);
-        if settles {
-            self.settled(id);
+        match (old.is_final(), ends) {
+            (false, true) => self.unfinished -= 1,
+            (true, false) => self.unfinished += 1,
+            (true, true) | (false, false) => {}
+        }
+        // The end of a step that is to be superseded is no end.
+        if !stale {
+            self.failed -= u32::from(matches!(old, StepState::Failure(_)));
+            self.failed += u32::from(fails);
+            if ends && !old.is_final() {
+                self.settled(id);
+            }
         }
     }
 
@@ -472,7 +511,7 @@ impl RunState {
 
 /// The index that a step stands in, which follows from its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Pending,
     Unlooked,
     Runnable,
@@ -482,7 +521,7 @@ enum Place {
 }
 
 impl Place {
-    fn of(state: &StepState) -> Self {
+    pub(super) fn of(state: &StepState) -> Self {
         match state {
             StepState::Pending => Self::Pending,
             StepState::Ready { memo: MemoStanding::Unknown, .. } => Self::Unlooked,
@@ -518,7 +557,7 @@ impl Indices {
         }
     }
 
-    fn enter(&mut self, place: Place, id: &InstanceId) {
+    pub(super) fn enter(&mut self, place: Place, id: &InstanceId) {
         match place {
             Place::Unlooked => {
                 self.unlooked.insert(id.clone());

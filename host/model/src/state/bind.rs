@@ -1,5 +1,7 @@
 //! What a step is given: from the states of the steps before it to values on its ports.
 
+use std::collections::BTreeMap;
+
 use super::{Instance, InstanceId, Node, RunState, StepState};
 use crate::event::SkipReason;
 use crate::id::MappingKey;
@@ -59,16 +61,10 @@ impl RunState {
     /// What is to become of a step all of whose dependencies have settled.
     pub(super) fn verdict(&self, id: &InstanceId) -> Verdict {
         let step = self.plan.step(id.step);
-        let mut not_yielded = false;
-        // A mapped step shares the fate of the producer of its items, once that is known.
-        if let Some(slot) = step.mapped_over {
-            match self.single(slot.step).map(|producer| (producer.state.is_final(), Fate::of(producer))) {
-                Some((true, Fate::Failed)) => return Verdict::Skip(SkipReason::UpstreamFailed),
-                Some((true, Fate::NotYielded)) => not_yielded = true,
-                Some(_) | None => {}
-            }
-            not_yielded |= self.item(slot, id.key.as_ref()).is_none();
+        if let Some(reason) = self.revoked(id) {
+            return Verdict::Skip(reason);
         }
+        let mut not_yielded = false;
         for input in &step.inputs {
             match self.input_fate(id, input) {
                 Fate::Failed => return Verdict::Skip(SkipReason::UpstreamFailed),
@@ -84,6 +80,33 @@ impl RunState {
             }
         }
         if not_yielded { Verdict::Skip(SkipReason::NotYielded) } else { Verdict::Run }
+    }
+
+    /// Why a mapped step must not run whatever else becomes of its inputs: the producer of its items failed, or did not
+    /// yield this one in the end. Comes before everything else, so that the order of events does not matter.
+    pub(super) fn revoked(&self, id: &InstanceId) -> Option<SkipReason> {
+        let slot = self.plan.step(id.step).mapped_over?;
+        let producer = self.single(slot.step)?;
+        match Fate::of(producer) {
+            Fate::Failed => Some(SkipReason::UpstreamFailed),
+            // While the producer is at it, its items are there, provisionally.
+            Fate::Yielded | Fate::NotYielded => {
+                self.item(slot, id.key.as_ref()).is_none().then_some(SkipReason::NotYielded)
+            }
+        }
+    }
+
+    /// The steps of a mapped node whose items its producer yielded in the end.
+    fn remaining<'a>(
+        &'a self,
+        mapped: StepIx,
+        instances: &'a BTreeMap<MappingKey, Instance>,
+    ) -> impl Iterator<Item = &'a Instance> {
+        let slot = self.plan.step(mapped).mapped_over;
+        instances
+            .iter()
+            .filter(move |(key, _)| slot.is_some_and(|slot| self.item(slot, Some(key)).is_some()))
+            .map(|(_, instance)| instance)
     }
 
     /// The values on the inputs of a step that is ready, in port order. Ports of type `nothing` are left out.
@@ -192,7 +215,9 @@ impl RunState {
             Source::Collect { slot } => match self.nodes.get(slot.step.index()) {
                 Some(Node::Single(producer)) => self.slot_fate(producer, *slot),
                 Some(Node::Mapped { instances, .. }) => match self.items_fate(slot.step) {
-                    Fate::Yielded => Fate::of_many(instances.values().map(|producer| self.slot_fate(producer, *slot))),
+                    Fate::Yielded => Fate::of_many(
+                        self.remaining(slot.step, instances).map(|producer| self.slot_fate(producer, *slot)),
+                    ),
                     fate => fate,
                 },
                 None => Fate::NotYielded,
@@ -210,7 +235,7 @@ impl RunState {
         match self.nodes.get(ix.index()) {
             Some(Node::Single(instance)) => Fate::of(instance),
             Some(Node::Mapped { instances, .. }) => match self.items_fate(ix) {
-                Fate::Yielded => Fate::of_many(instances.values().map(Fate::of)),
+                Fate::Yielded => Fate::of_many(self.remaining(ix, instances).map(Fate::of)),
                 fate => fate,
             },
             None => Fate::NotYielded,

@@ -5,6 +5,7 @@
 //! that deciding costs nothing for steps about which nothing has changed.
 
 mod apply;
+mod audit;
 mod bind;
 mod wiring;
 
@@ -227,6 +228,9 @@ pub struct RunState {
     nodes: Vec<Node>,
     /// Nodes that have not settled as a whole.
     open_nodes: usize,
+    /// Steps that have not ended.
+    unfinished: usize,
+    /// Steps that failed, and are not to be superseded.
     failed: u32,
     indices: Indices,
 }
@@ -261,6 +265,7 @@ impl RunState {
             })
             .collect();
         let open_nodes = nodes.len();
+        let unfinished = nodes.iter().filter(|node| matches!(node, Node::Single(_))).count();
         Self {
             plan,
             wiring,
@@ -269,6 +274,7 @@ impl RunState {
             use_memo: true,
             nodes,
             open_nodes,
+            unfinished,
             failed: 0,
             indices: Indices::default(),
         }
@@ -350,6 +356,12 @@ impl RunState {
         self.failed
     }
 
+    /// Steps that are there and have not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
     /// Every step has ended, and no more will come.
     #[must_use]
     pub fn all_settled(&self) -> bool {
@@ -410,11 +422,16 @@ impl RunState {
         Some(Attempt { step: id.step_key(&self.plan), generation: instance.generation, attempt })
     }
 
-    fn memo_standing(&self, step: StepIx) -> MemoStanding {
+    /// The memo is asked about this step in this run.
+    #[must_use]
+    pub fn asks_memo(&self, step: StepIx) -> bool {
         match self.plan.step(step).memo {
-            Memo::Off => MemoStanding::Run,
-            Memo::Sound | Memo::For(_) if self.use_memo => MemoStanding::Unknown,
-            Memo::Sound | Memo::For(_) => MemoStanding::Run,
+            Memo::Off => false,
+            Memo::Sound | Memo::For(_) => self.use_memo,
         }
+    }
+
+    fn memo_standing(&self, step: StepIx) -> MemoStanding {
+        if self.asks_memo(step) { MemoStanding::Unknown } else { MemoStanding::Run }
     }
 }

@@ -1,0 +1,9 @@
+//! The engine against random plans, against a naive scheduler, and against stores and executors that misbehave.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::cast_possible_truncation, reason = "small numbers of tests")]
+
+mod drive;
+mod plans;
+mod reference;
+mod simulate;
+mod yard;

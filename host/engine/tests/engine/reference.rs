@@ -1,0 +1,145 @@
+//! A scheduler without time: what becomes of each step, straight from plan and scripts.
+
+use std::collections::BTreeMap;
+
+use opyard_model::event::SkipReason;
+use opyard_model::id::MappingKey;
+use opyard_model::plan::{BaseType, OutputSlot, Plan, Source, Step, StepIx};
+use opyard_model::state::{InstanceId, RunState, StepState};
+
+use crate::plans::{Script, Scripts, key};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Success,
+    LeftOut,
+    UpstreamFailed,
+    Failure,
+}
+
+/// The end of every step; of mapped ones, for the items that are there in the end.
+pub(crate) type Ends = BTreeMap<InstanceId, End>;
+
+struct World<'a> {
+    plan: &'a Plan,
+    scripts: &'a Scripts,
+    ends: Ends,
+}
+
+pub(crate) fn ends(plan: &Plan, scripts: &Scripts) -> Ends {
+    let mut world = World { plan, scripts, ends: Ends::new() };
+    for ix in plan.indices() {
+        for key in world.keys(ix) {
+            let end = world.end(plan.step(ix), key.as_ref());
+            world.ends.insert(InstanceId { step: ix, key }, end);
+        }
+    }
+    world.ends
+}
+
+impl World<'_> {
+    fn script(&self, ix: StepIx, key: Option<&MappingKey>) -> Script {
+        self.scripts[&self.plan.step(ix).op].of(key)
+    }
+
+    /// The keys under which a step runs: none but its own when it is not mapped.
+    fn keys(&self, ix: StepIx) -> Vec<Option<MappingKey>> {
+        let Some(over) = self.plan.step(ix).mapped_over else { return vec![None] };
+        match self.ends[&InstanceId { step: over.step, key: None }] {
+            End::Success => {
+                let items = self.script(over.step, None).items;
+                (0..6).filter(|bit| items & (1 << bit) != 0).map(|bit| Some(key(bit))).collect()
+            }
+            End::LeftOut | End::UpstreamFailed | End::Failure => Vec::new(),
+        }
+    }
+
+    fn end(&self, step: &Step, key: Option<&MappingKey>) -> End {
+        let mut needs: Vec<End> = Vec::new();
+        for input in &step.inputs {
+            let end = match &input.source {
+                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => End::Success,
+                Source::Output { slot } => self.value(*slot, None),
+                Source::SameKey { slot } => self.value(*slot, key),
+                Source::FanIn { slots } => all(slots.iter().map(|slot| self.value(*slot, None))),
+                Source::Collect { slot } => self.whole(slot.step, |key| self.value(*slot, key)),
+            };
+            needs.push(if input.optional && end == End::LeftOut { End::Success } else { end });
+        }
+        for before in &step.after {
+            needs.push(self.whole(*before, |key| self.ends[&InstanceId { step: *before, key: key.cloned() }]));
+        }
+        if needs.iter().any(|end| matches!(end, End::Failure | End::UpstreamFailed)) {
+            End::UpstreamFailed
+        } else if needs.contains(&End::LeftOut) {
+            End::LeftOut
+        } else if self.scripts[&step.op].of(key).succeeds() {
+            End::Success
+        } else {
+            End::Failure
+        }
+    }
+
+    /// All steps of a node taken together.
+    fn whole(&self, ix: StepIx, one: impl Fn(Option<&MappingKey>) -> End) -> End {
+        if let Some(over) = self.plan.step(ix).mapped_over {
+            match self.ends[&InstanceId { step: over.step, key: None }] {
+                End::Success => {}
+                other => return other,
+            }
+        }
+        all(self.keys(ix).iter().map(|key| one(key.as_ref())))
+    }
+
+    fn value(&self, slot: OutputSlot, key: Option<&MappingKey>) -> End {
+        let end = self.ends[&InstanceId { step: slot.step, key: key.cloned() }];
+        let output = self.plan.output(slot);
+        let is_there = output.dynamic
+            || output.base == BaseType::Nothing
+            || self.script(slot.step, key).yields(usize::from(slot.port), output);
+        if end == End::Success && !is_there { End::LeftOut } else { end }
+    }
+}
+
+fn all(ends: impl Iterator<Item = End>) -> End {
+    let ends: Vec<_> = ends.collect();
+    if ends.iter().any(|end| matches!(end, End::Failure | End::UpstreamFailed)) {
+        End::UpstreamFailed
+    } else if !ends.is_empty() && ends.iter().all(|end| *end == End::LeftOut) {
+        End::LeftOut
+    } else {
+        End::Success
+    }
+}
+
+/// What became of every step in a run that ended, in the same words; steps of items that are gone in the end are
+/// checked to be skipped, and left out.
+pub(crate) fn ends_of(state: &RunState) -> Ends {
+    let mut ends = Ends::new();
+    for (id, instance) in state.instances() {
+        let end = match &instance.state {
+            StepState::Success { .. } => End::Success,
+            StepState::Skipped(SkipReason::NotYielded) => End::LeftOut,
+            StepState::Skipped(SkipReason::UpstreamFailed) => End::UpstreamFailed,
+            StepState::Failure(_) => End::Failure,
+            other => panic!("{id:?} ended as {other:?}"),
+        };
+        if let Some(over) = state.plan().step(id.step).mapped_over {
+            let producer = state.instance(&InstanceId { step: over.step, key: None }).unwrap();
+            let is_there = producer.items(over.port).any(|(key, _)| Some(key) == id.key.as_ref());
+            match &producer.state {
+                StepState::Success { .. } if is_there => {}
+                StepState::Success { .. } => {
+                    assert_eq!(end, End::LeftOut, "{id:?} is of an item that is gone");
+                    continue;
+                }
+                _ => {
+                    assert_eq!(end, End::UpstreamFailed, "{id:?} is of an item that never came to be");
+                    continue;
+                }
+            }
+        }
+        ends.insert(id, end);
+    }
+    ends
+}

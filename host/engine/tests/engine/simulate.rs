@@ -1,0 +1,373 @@
+//! Deciding and folding alone: a run without clock, disk or tasks.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use opyard_engine::decide::{Action, MAX_FACTS, Outlook, decide};
+use opyard_engine::retry::{Setback, after_setback};
+use opyard_model::digest::Digest;
+use opyard_model::error::{Code, Failure};
+use opyard_model::event::{Attempt, Recorded, RunEvent, RunStatus};
+use opyard_model::id::RunId;
+use opyard_model::limits::Usage;
+use opyard_model::plan::{FailurePolicy, Plan, Source};
+use opyard_model::state::{InstanceId, MemoStanding, RunState, StepState};
+use opyard_model::step::{BoundInput, StepResult};
+use opyard_model::time::Timestamp;
+use opyard_model::value::{ArtifactRef, Yielded};
+use proptest::prelude::*;
+
+use crate::plans::{self, Scripts};
+use crate::reference;
+
+struct Running {
+    of: Attempt,
+    items: std::vec::IntoIter<Yielded>,
+    result: StepResult,
+    stopped: bool,
+}
+
+/// How a run is played: what comes when.
+#[derive(Debug, Clone)]
+struct Chance {
+    words: Vec<u16>,
+    slots: usize,
+    cancel_after: Option<usize>,
+}
+
+struct Simulation<'a> {
+    state: RunState,
+    scripts: &'a Scripts,
+    log: Vec<Recorded>,
+    now: Timestamp,
+    asked: HashSet<InstanceId>,
+    running: HashMap<InstanceId, Running>,
+    given: HashMap<Attempt, Vec<BoundInput>>,
+    chance: Chance,
+    drawn: usize,
+    actions: (usize, usize),
+}
+
+fn run() -> RunId {
+    RunId::from_parts(1, 1)
+}
+
+impl<'a> Simulation<'a> {
+    fn new(plan: &Arc<Plan>, scripts: &'a Scripts, chance: Chance) -> Self {
+        let mut simulation = Self::resume(plan, scripts, chance, &[]);
+        simulation.append(RunEvent::RunEnqueued {
+            job: plan.job.clone(),
+            environment: None,
+            plan: ArtifactRef::of(b""),
+            steps: plan.steps.len() as u32,
+            tags: plan.tags.clone(),
+            use_memo: true,
+        });
+        simulation
+    }
+
+    /// Takes up a run that was left in the middle.
+    fn resume(plan: &Arc<Plan>, scripts: &'a Scripts, chance: Chance, log: &[Recorded]) -> Self {
+        let mut simulation = Self {
+            state: RunState::new(Arc::clone(plan)),
+            scripts,
+            log: Vec::new(),
+            now: Timestamp::from_micros(0),
+            asked: HashSet::new(),
+            running: HashMap::new(),
+            given: HashMap::new(),
+            chance,
+            drawn: 0,
+            actions: (0, 0),
+        };
+        for recorded in log {
+            // As it would be read from disk.
+            let event = RunEvent::decode(recorded.event.kind(), &recorded.event.payload()).unwrap();
+            assert_eq!(event, recorded.event);
+            simulation.now = recorded.at;
+            simulation.append(event);
+        }
+        let orphans: Vec<_> = simulation.state.running().cloned().collect();
+        for id in orphans {
+            let of = simulation.state.attempt(&id).unwrap();
+            let lost = after_setback(run(), plan.step(id.step), &of, Setback::Lost, Usage::default(), simulation.now);
+            simulation.append(lost);
+        }
+        simulation
+    }
+
+    fn draw(&mut self, bound: usize) -> usize {
+        self.drawn += 1;
+        let word = self.chance.words.get(self.drawn % self.chance.words.len().max(1)).copied().unwrap_or(0);
+        (usize::from(word).wrapping_mul(self.drawn) ^ usize::from(word)) % bound.max(1)
+    }
+
+    fn append(&mut self, event: RunEvent) {
+        if let RunEvent::StepSuperseded { step, .. } = &event {
+            let id = self.state.locate(step).unwrap();
+            self.running.remove(&id);
+            self.asked.remove(&id);
+        }
+        let recorded = Recorded { run: run(), seq: self.state.last_seq() + 1, at: self.now, event };
+        if let Err(error) = self.state.apply(&recorded) {
+            panic!("{error}");
+        }
+        self.log.push(recorded);
+        if let Err(wrong) = self.state.audit() {
+            panic!("after {:?}: {wrong}", self.log.last().unwrap().event);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.status().is_some_and(RunStatus::is_final)
+    }
+
+    fn play(&mut self) {
+        for round in 0.. {
+            assert!(round < 100_000, "the run does not end");
+            if self.chance.cancel_after == Some(round) && !self.is_over() {
+                self.append(RunEvent::RunCanceling { reason: "asked".into() });
+            }
+            let outlook = Outlook { now: self.now, asked: &self.asked, slots: self.chance.slots };
+            let actions = decide(&self.state, outlook);
+            assert_eq!(actions, decide(&self.state, outlook));
+            let mut wake = None;
+            let mut again = false;
+            for action in actions {
+                match action {
+                    Action::Append(events) => {
+                        assert!((1..=MAX_FACTS).contains(&events.len()));
+                        events.into_iter().for_each(|event| self.append(event));
+                        again = true;
+                    }
+                    Action::LookUp(ids) => {
+                        self.actions.0 += ids.len();
+                        for id in ids {
+                            assert!(self.asked.insert(id), "asked twice");
+                        }
+                    }
+                    Action::Start(id) => self.start(&id),
+                    Action::Stop(id) => self.running.get_mut(&id).unwrap().stopped = true,
+                    Action::WakeAt(at) => wake = Some(at),
+                }
+            }
+            assert!(self.state.running().len() <= self.chance.slots);
+            if again {
+                continue;
+            }
+            if self.is_over() {
+                return self.check_end();
+            }
+            self.happen(wake);
+        }
+    }
+
+    fn start(&mut self, id: &InstanceId) {
+        self.actions.1 += 1;
+        let plan = Arc::clone(self.state.plan());
+        assert_eq!(self.state.status(), Some(RunStatus::Started));
+        assert!(plan.on_failure == FailurePolicy::GoOn || self.state.failed() == 0, "started after a failure");
+        self.check_inputs(id);
+        let of = self.state.attempt(id).unwrap();
+        let inputs = self.state.bind(id);
+        self.append(RunEvent::StepStart { of: of.clone() });
+        let step = plan.step(id.step);
+        let (items, result) = self.scripts[&step.op].of(id.key.as_ref()).play(step, of.attempt, &inputs);
+        self.given.insert(of.clone(), inputs);
+        let running = Running { of, items: items.into_iter(), result, stopped: false };
+        assert!(self.running.insert(id.clone(), running).is_none(), "runs twice");
+    }
+
+    /// Whatever a step needs is there, by the states alone.
+    fn check_inputs(&self, id: &InstanceId) {
+        let step = self.state.plan().step(id.step);
+        let succeeded = |of: &InstanceId| {
+            let state = &self.state.instance(of).unwrap().state;
+            assert!(state.is_final(), "{id:?} starts before {of:?}");
+            matches!(state, StepState::Success { .. })
+        };
+        let whole = |ix| {
+            let ids: Vec<_> = self.state.instances().map(|(id, _)| id).filter(|id| id.step == ix).collect();
+            ids.iter().for_each(|id| {
+                succeeded(id);
+            });
+        };
+        for input in &step.inputs {
+            match &input.source {
+                Source::Unconnected | Source::Given { .. } => {}
+                Source::Output { slot } => {
+                    assert!(succeeded(&InstanceId { step: slot.step, key: None }) || input.optional);
+                }
+                Source::SameKey { slot } => {
+                    assert!(succeeded(&InstanceId { step: slot.step, key: id.key.clone() }) || input.optional);
+                }
+                Source::Item { .. } => {}
+                Source::FanIn { slots } => slots.iter().for_each(|slot| whole(slot.step)),
+                Source::Collect { slot } => whole(slot.step),
+            }
+        }
+        step.after.iter().for_each(|ix| whole(*ix));
+        if let Some(over) = step.mapped_over {
+            let producer = InstanceId { step: over.step, key: None };
+            let instance = self.state.instance(&producer).unwrap();
+            assert!(instance.items(over.port).any(|(key, _)| Some(key) == id.key.as_ref()), "no such item");
+            assert!(step.hermetic || succeeded(&producer), "starts on a provisional item");
+        }
+    }
+
+    /// One thing happens, of those that can.
+    fn happen(&mut self, wake: Option<Timestamp>) {
+        let mut asked: Vec<_> = self.asked.iter().cloned().collect();
+        let mut running: Vec<_> = self.running.keys().cloned().collect();
+        asked.sort();
+        running.sort();
+        let count = asked.len() + running.len();
+        assert!(count > 0 || wake.is_some(), "nothing can happen any more: {:?}", self.state.tally());
+        let pick = self.draw(count + usize::from(wake.is_some()));
+        if let Some(id) = asked.get(pick) {
+            self.answer(id);
+        } else if let Some(id) = running.get(pick - asked.len()) {
+            self.advance(id);
+        } else {
+            self.now = self.now.max(wake.unwrap());
+        }
+    }
+
+    fn answer(&mut self, id: &InstanceId) {
+        self.asked.remove(id);
+        let instance = self.state.instance(id).unwrap();
+        if !matches!(instance.state, StepState::Ready { memo: MemoStanding::Unknown, .. }) {
+            return; // Skipped meanwhile.
+        }
+        let plan = Arc::clone(self.state.plan());
+        let (step, generation) = (id.step_key(&plan), instance.generation);
+        let key = Digest::of(b"key");
+        let inputs = self.state.bind(id);
+        let script = self.scripts[&plan.step(id.step).op].of(id.key.as_ref());
+        // Whatever is in the memo succeeded once, as the script's last try does.
+        let (_, result) = script.play(plan.step(id.step), u32::from(script.fails), &inputs);
+        match result {
+            StepResult::Success { outputs, .. } if script.succeeds() && self.draw(2) == 0 => {
+                self.given.insert(Attempt { step: step.clone(), generation, attempt: 0 }, inputs);
+                self.append(RunEvent::StepMemoized { step, generation, key, origin: run(), outputs });
+            }
+            _ => self.append(RunEvent::StepMemoMissed { step, generation, key }),
+        }
+    }
+
+    fn advance(&mut self, id: &InstanceId) {
+        let running = self.running.get_mut(id).unwrap();
+        let of = running.of.clone();
+        if let Some(output) = running.items.next() {
+            return self.append(RunEvent::StepOutput { of, output });
+        }
+        let running = self.running.remove(id).unwrap();
+        let plan = Arc::clone(self.state.plan());
+        let step = plan.step(id.step);
+        let setback = match running.result {
+            _ if running.stopped => Setback::Failed(Failure::new(Code::Canceled, "stopped")),
+            StepResult::Success { outputs, .. } => {
+                for output in outputs.into_iter().filter(|one| one.value.mapping_key.is_none()) {
+                    self.append(RunEvent::StepOutput { of: of.clone(), output });
+                }
+                return self.append(RunEvent::StepSuccess { of, usage: Usage::default() });
+            }
+            StepResult::Retry { description, delay } => Setback::AskedAgain { description, delay },
+            StepResult::Failure(failure) => Setback::Failed(failure),
+            other => panic!("{other:?}"),
+        };
+        self.append(after_setback(run(), step, &of, setback, Usage::default(), self.now));
+    }
+
+    fn check_end(&self) {
+        let ends = self.log.iter().filter(|one| RunStatus::after(&one.event).is_some_and(RunStatus::is_final)).count();
+        assert_eq!(ends, 1);
+        assert!(self.state.instances().all(|(_, instance)| instance.state.is_final()));
+        assert_eq!(self.state.running().len(), 0);
+        let mut successes = HashSet::new();
+        let mut starts = 0;
+        for recorded in &self.log {
+            match &recorded.event {
+                RunEvent::StepSuccess { of, .. } => {
+                    assert!(successes.insert((of.step.clone(), of.generation)), "{of:?} succeeded twice");
+                }
+                RunEvent::StepMemoized { step, generation, .. } => {
+                    assert!(successes.insert((step.clone(), *generation)), "{step} succeeded twice");
+                }
+                RunEvent::StepStart { .. } => starts += 1,
+                _ => {}
+            }
+        }
+        // What was decided was decided once: a decision costs what it answers, not what the run is.
+        assert!(self.actions.1 <= starts && self.actions.0 <= self.log.len());
+        let outdated: HashSet<_> = self.state.stale().collect();
+        for (id, instance) in self.state.instances().filter(|(id, _)| !outdated.contains(id)) {
+            if !matches!(instance.state, StepState::Success { .. }) {
+                continue;
+            }
+            let key = id.step_key(self.state.plan());
+            let last = self.given.iter().filter(|(of, _)| of.step == key && of.generation == instance.generation);
+            let Some((_, given)) = last.max_by_key(|(of, _)| of.attempt) else { continue };
+            // A run that was stopped may have left a provisional item without the last word on it.
+            if self.state.status() == Some(RunStatus::Success) || !self.is_provisional(&id) {
+                assert_eq!(given, &self.state.bind(&id), "{key} was given something else than there is in the end");
+            }
+        }
+    }
+
+    fn is_provisional(&self, id: &InstanceId) -> bool {
+        self.state.plan().step(id.step).mapped_over.is_some_and(|over| {
+            let producer = self.state.instance(&InstanceId { step: over.step, key: None }).unwrap();
+            !matches!(producer.state, StepState::Success { .. })
+        })
+    }
+}
+
+fn chances() -> impl Strategy<Value = Chance> {
+    (proptest::collection::vec(any::<u16>(), 1..60), 1usize..6).prop_map(|(words, slots)| Chance {
+        words,
+        slots,
+        cancel_after: None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    /// Live, replayed and taken up again from anywhere, a run ends as the naive scheduler says.
+    #[test]
+    fn runs_end_as_their_plan_says((plan, scripts) in plans::plans(30), chance in chances(), cuts: [u16; 3]) {
+        let plan = Arc::new(Plan { on_failure: FailurePolicy::GoOn, ..plan });
+        let expected = reference::ends(&plan, &scripts);
+        let mut live = Simulation::new(&plan, &scripts, chance.clone());
+        live.play();
+        prop_assert_eq!(&reference::ends_of(&live.state), &expected);
+        let failed = expected.values().any(|end| *end == reference::End::Failure);
+        let status = if failed { RunStatus::Failure } else { RunStatus::Success };
+        prop_assert_eq!(live.state.status(), Some(status));
+
+        let replayed = Simulation::resume(&plan, &scripts, chance.clone(), &live.log);
+        prop_assert_eq!(&replayed.state, &live.state);
+        for cut in cuts {
+            let cut = 1 + usize::from(cut) % live.log.len();
+            let mut resumed = Simulation::resume(&plan, &scripts, chance.clone(), &live.log[..cut]);
+            resumed.play();
+            prop_assert_eq!(&reference::ends_of(&resumed.state), &expected);
+            prop_assert_eq!(resumed.state.status(), Some(status));
+        }
+    }
+
+    /// Canceled or failing fast at any moment, a run ends, and nothing starts after.
+    #[test]
+    fn stopped_runs_end((plan, scripts) in plans::plans(30), chance in chances(), cancel_after in 0usize..200) {
+        let plan = Arc::new(plan);
+        let mut live = Simulation::new(&plan, &scripts, Chance { cancel_after: Some(cancel_after), ..chance });
+        live.play();
+        let stopped = live.log.iter().position(|one| matches!(one.event, RunEvent::RunCanceling { .. }));
+        if let Some(at) = stopped {
+            prop_assert_eq!(live.state.status(), Some(RunStatus::Canceled));
+            let started = live.log[at..].iter().any(|one| matches!(one.event, RunEvent::StepStart { .. }));
+            prop_assert!(!started);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What is kept beside the states, computed again from the states alone.
+
+use super::apply::Place;
+use super::bind::Verdict;
+use super::{Indices, InstanceId, Node, RunState, StepState};
+use crate::event::RunStatus;
+
+impl RunState {
+    /// Compares everything that is kept for speed with what follows from the states. Looks at every step; for tests and
+    /// for diagnosis.
+    ///
+    /// # Errors
+    /// The first thing that differs: a bug of ours.
+    pub fn audit(&self) -> Result<(), String> {
+        let mut indices = Indices::default();
+        let (mut unfinished, mut failed) = (0, 0);
+        for (id, instance) in self.instances() {
+            let fits = |holds: bool, what: &str| {
+                if holds { Ok(()) } else { Err(format!("{} is {instance:?}, but {what}", id.step_key(&self.plan))) }
+            };
+            unfinished += usize::from(!instance.state.is_final());
+            failed += u32::from(!instance.stale && matches!(instance.state, StepState::Failure(_)));
+            if instance.stale {
+                fits(instance.state != StepState::Pending, "stale")?;
+                indices.stale.insert(id.clone());
+            }
+            if !instance.stale || matches!(instance.state, StepState::Running { .. }) {
+                indices.enter(Place::of(&instance.state), &id);
+            }
+            if instance.state != StepState::Pending {
+                continue;
+            }
+            let waiting = self.count_waiting(&id);
+            fits(instance.waiting == waiting, &format!("waits for {waiting}"))?;
+            if let Some(reason) = self.skip_of(&id, waiting) {
+                indices.skips.insert(id.clone(), reason);
+            } else {
+                fits(waiting > 0 || self.status != Some(RunStatus::Started), "waits for nothing")?;
+            }
+        }
+        let open = self.nodes.iter().zip(self.plan.indices()).filter(|(_, ix)| !self.node_settled(*ix)).count();
+        for ((what, kept), found) in [("open nodes", self.open_nodes), ("unfinished", self.unfinished)]
+            .into_iter()
+            .chain([("failed", self.failed as usize)])
+            .zip([open, unfinished, failed as usize])
+        {
+            if kept != found {
+                return Err(format!("{what}: {kept} kept, {found} found"));
+            }
+        }
+        if self.indices != indices {
+            return Err(format!("indices:\n{:?} kept\n{indices:?} found", self.indices));
+        }
+        self.audit_nodes()
+    }
+
+    fn audit_nodes(&self) -> Result<(), String> {
+        for (ix, node) in self.plan.indices().zip(&self.nodes) {
+            let Node::Mapped { instances, unsettled, closed } = node else { continue };
+            let open = instances.values().map(|instance| u32::from(!instance.is_settled())).sum::<u32>();
+            let over = self.plan.step(ix).mapped_over.is_some_and(|slot| self.node_settled(slot.step));
+            if (*unsettled, *closed) != (open, over) {
+                return Err(format!("{:?}: {unsettled} {closed} kept, {open} {over} found", self.plan.step(ix).path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a pending step is to be skipped, if it is.
+    fn skip_of(&self, id: &InstanceId, waiting: u32) -> Option<crate::event::SkipReason> {
+        if let Some(reason) = self.revoked(id) {
+            return Some(reason);
+        }
+        match self.verdict(id) {
+            Verdict::Skip(reason) if waiting == 0 => Some(reason),
+            Verdict::Skip(_) | Verdict::Run => None,
+        }
+    }
+}
