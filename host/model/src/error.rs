@@ -259,7 +259,6 @@ pub fn sanitize(text: &str, max: usize) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 

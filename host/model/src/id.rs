@@ -284,7 +284,6 @@ impl<'de> Deserialize<'de> for RunId {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 

@@ -228,7 +228,6 @@ fn write_number(number: &serde_json::Number, out: &mut String) -> Result<(), Jso
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
     use serde_json::json;
