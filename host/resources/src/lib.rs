@@ -1,18 +1,22 @@
-//! With what: the resources that ops may be given, and the built-in IO managers.
+//! What ops may be given, and the IO managers that are built in.
 //!
-//! Each resource has the methods of its interface in `wit/deps/resources.wit`, as plain async Rust; the sandbox puts the
-//! interface over it. Everything that comes in is guest-controlled: paths are checked ([`path`]), sizes, counts and waits
-//! are bounded, and access is decided when the resource is opened.
+//! [`Resources`] opens what a grant names as the kind of thing that an interface of the contract wants;
+//! [`IoManagers`] opens what keeps outputs beside the artifact store. Both are built from the specs of a plan, and keep what
+//! they opened, so that a step does not connect again.
 
 mod error;
-mod io_manager;
+mod io;
 mod object_store;
-pub mod path;
-mod registry;
-mod template;
+mod path;
+mod pool;
 
 pub use error::ResourceError;
-pub use io_manager::ObjectStoreIoManager;
-pub use object_store::{BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_PAGE, ObjectStoreResource, Page, PutMode};
-pub use registry::{IoManagers, Resources, file_url};
-pub use template::{PathTemplate, TemplateError};
+pub use io::{Files, IoManagers, PathTemplate, TemplateError};
+pub use object_store::{
+    BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL, MAX_PAGE, ObjectStoreResource, Page, PutMode,
+};
+pub use path::{MAX_PATH, ObjectPath};
+pub use pool::{Resources, file_url};
+
+#[cfg(test)]
+mod tests;

@@ -1,80 +1,125 @@
-//! The resource `object_store`: objects by path, below one address.
+//! Object stores, as ops see them: the interface `object-store` of the contract in plain Rust.
+//!
+//! Hostile guests: paths, prefixes, tokens, sizes and offsets are guest-controlled. Every call is bounded in bytes
+//! ([`MAX_CHUNK`]), in count ([`MAX_PAGE`]) and in time (30 s); of files, nothing outside of the root is touched, wherever
+//! symbolic links lead.
 
 use std::collections::BinaryHeap;
+use std::path::PathBuf;
 
-use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt as _;
-use futures::stream::BoxStream;
+use bytes::Bytes;
+use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt as _, PutOptions, PutPayload, UpdateVersion};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, UpdateVersion};
 use opyard_model::plan::Access;
-use opyard_store::object::{CALL_TIMEOUT, Objects};
+use opyard_store::object::{CALL_TIMEOUT, Objects, Place, bounded};
 use opyard_store::upload::Upload;
 
 use crate::error::ResourceError;
-use crate::path::{checked, checked_prefix, stays_inside};
+use crate::path::{ObjectPath, Prefix};
 
 /// Most bytes of one read: 1 MiB.
-pub const MAX_CHUNK: u32 = 1 << 20;
-/// Most entries of one page.
-pub const MAX_PAGE: u32 = 1_000;
-/// Most objects that a listing looks at.
-const MAX_LISTED: usize = 1_000_000;
-/// Largest object that is written on a condition: it is held whole, since only a whole write can be refused.
-const MAX_CONDITIONAL: usize = 16 << 20;
+pub const MAX_CHUNK: usize = 1 << 20;
+/// Most objects of one page.
+pub const MAX_PAGE: usize = 1_000;
+/// Largest object that is put with a precondition: 64 MiB, held in memory until it is committed.
+pub const MAX_CONDITIONAL: usize = 64 << 20;
+/// Most objects looked at for one page, of a store that does not list in order.
+const MAX_SCANNED: usize = 1_000_000;
 
-/// What is known of an object.
+/// What is known of an object without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobMeta {
-    /// Its path below the resource's address.
+    /// Its path, from the root of the resource.
     pub path: String,
     /// Bytes.
     pub size: u64,
-    /// Changes when the content does.
+    /// Changes with the object.
     pub etag: Option<String>,
-    /// Milliseconds since the Unix epoch.
+    /// When it was written: milliseconds since the Unix epoch.
     pub last_modified_ms: i64,
 }
 
-impl From<ObjectMeta> for BlobMeta {
-    fn from(meta: ObjectMeta) -> Self {
-        let last_modified_ms = meta.last_modified.timestamp_millis();
-        Self { path: meta.location.to_string(), size: meta.size, etag: meta.e_tag, last_modified_ms }
-    }
-}
-
-/// On which condition an object is written.
+/// What must hold for a put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutMode {
-    /// None.
+    /// Nothing: what is there is replaced.
     Overwrite,
-    /// There is none yet.
+    /// Nothing is there.
     Create,
-    /// It has this etag still.
+    /// What is there has this etag.
     Update(String),
 }
 
-/// One page of a listing, in the order of paths.
+/// Some objects, in the order of their paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The objects.
     pub objects: Vec<BlobMeta>,
-    /// Where the next page begins; none after the last.
+    /// What to ask for the next page with; none = this is the last.
     pub next: Option<String>,
 }
 
-/// Objects by path, with the access of one grant.
+/// An object store that was granted.
 #[derive(Debug, Clone)]
 pub struct ObjectStoreResource {
     objects: Objects,
     access: Access,
 }
 
-async fn timely<T, E: Into<ResourceError>>(call: impl Future<Output = Result<T, E>>) -> Result<T, ResourceError> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
-        Ok(answer) => answer.map_err(Into::into),
-        Err(_) => Err(ResourceError::Unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+/// What an error of an object store means to an op, where it is not just no answer.
+fn meaning(error: &object_store::Error) -> Option<ResourceError> {
+    use object_store::Error;
+    match error {
+        Error::NotFound { .. } => Some(ResourceError::NotFound),
+        Error::AlreadyExists { .. } | Error::Precondition { .. } => Some(ResourceError::Conflict),
+        Error::InvalidPath { .. } => Some(ResourceError::Invalid("no path of this object store".into())),
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            Some(ResourceError::Unavailable("the object store refuses the operator's credentials".into()))
+        }
+        Error::NotImplemented { .. } | Error::NotSupported { .. } => {
+            Some(ResourceError::Invalid("this object store cannot do that".into()))
+        }
+        _ => None,
     }
+}
+
+/// Waits for a call of the object store, [`CALL_TIMEOUT`] at most.
+async fn call<T>(context: &str, call: impl Future<Output = object_store::Result<T>>) -> Result<T, ResourceError> {
+    let answer = async {
+        match call.await {
+            Ok(value) => Ok(Ok(value)),
+            Err(error) => meaning(&error).map_or(Err(error), |meaning| Ok(Err(meaning))),
+        }
+    };
+    bounded(context, answer).await?
+}
+
+fn blob_meta(meta: ObjectMeta) -> BlobMeta {
+    BlobMeta {
+        path: meta.location.into(),
+        size: meta.size,
+        etag: meta.e_tag,
+        last_modified_ms: meta.last_modified.timestamp_millis(),
+    }
+}
+
+/// Nothing at `path` leads out of `root`: neither the object nor a folder on the way to it.
+fn stays_inside(root: &std::path::Path, path: &str) -> bool {
+    let mut at = PathBuf::from(root);
+    for segment in path.split('/') {
+        at.push(segment);
+        match std::fs::symlink_metadata(&at) {
+            Ok(found) if found.is_symlink() => match at.canonicalize() {
+                Ok(target) if target.starts_with(root) => {}
+                _ => return false,
+            },
+            Ok(_) => {}
+            // What is not there leads nowhere.
+            Err(_) => return true,
+        }
+    }
+    true
 }
 
 impl ObjectStoreResource {
@@ -82,123 +127,177 @@ impl ObjectStoreResource {
         Self { objects, access }
     }
 
-    fn readable(&self, path: &str) -> Result<Path, ResourceError> {
-        let path = checked(path)?;
-        stays_inside(&self.objects, &path)?;
-        Ok(path)
+    /// What may be done with it.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
     }
 
-    fn writable(&self, path: &str) -> Result<Path, ResourceError> {
+    /// Checks a path, and that no symbolic link on it leads out.
+    fn path(&self, path: &str) -> Result<ObjectPath, ResourceError> {
+        let path = ObjectPath::parse(path)?;
+        let inside = self.objects.root.as_ref().is_none_or(|root| stays_inside(root, path.as_str()));
+        if inside { Ok(path) } else { Err(ResourceError::Denied) }
+    }
+
+    fn may_write(&self) -> Result<(), ResourceError> {
         match self.access {
+            Access::ReadWrite => Ok(()),
             Access::Read => Err(ResourceError::Denied),
-            Access::ReadWrite => self.readable(path),
         }
     }
 
     /// What is known of an object.
     ///
     /// # Errors
-    /// `NotFound`, `Invalid`, `Denied`, `Unavailable`.
+    /// `NotFound`, `Denied`, `Unavailable`, `Invalid`.
     pub async fn head(&self, path: &str) -> Result<BlobMeta, ResourceError> {
-        let path = self.readable(path)?;
-        timely(self.objects.store.head(&path)).await.map(BlobMeta::from)
+        let path = self.path(path)?;
+        call("looking at an object", self.objects.store.head(path.as_path())).await.map(blob_meta)
     }
 
-    /// Opens an object.
+    /// Opens an object for reading.
     ///
     /// # Errors
-    /// As [`head`](Self::head).
+    /// `NotFound`, `Denied`, `Unavailable`, `Invalid`.
     pub async fn get(&self, path: &str) -> Result<BlobReader, ResourceError> {
-        let path = self.readable(path)?;
-        let found = timely(self.objects.store.get(&path)).await?;
-        let meta = BlobMeta::from(found.meta.clone());
-        Ok(BlobReader { objects: self.objects.clone(), path, meta, rest: found.into_stream(), buffer: BytesMut::new() })
+        let path = self.path(path)?;
+        let meta = call("opening an object", self.objects.store.head(path.as_path())).await?;
+        Ok(BlobReader {
+            resource: self.clone(),
+            path,
+            meta: blob_meta(meta),
+            position: 0,
+            block: Bytes::new(),
+            block_at: 0,
+        })
     }
 
-    /// Begins an object. Nothing is visible before it is committed.
+    /// Begins an object. Nothing is visible before [`BlobWriter::commit`].
     ///
     /// # Errors
     /// `Denied` when only reading was granted; `Invalid`.
     pub fn put(&self, path: &str, mode: PutMode) -> Result<BlobWriter, ResourceError> {
-        let path = self.writable(path)?;
-        let writing = match mode {
-            PutMode::Overwrite => Writing::Stream(Upload::new(&self.objects, path.clone())),
-            PutMode::Create => Writing::Whole(BytesMut::new(), object_store::PutMode::Create),
+        self.may_write()?;
+        let path = self.path(path)?;
+        let sink = match mode {
+            PutMode::Overwrite => Sink::Stream(Upload::new(&self.objects, path.as_path().clone())),
+            PutMode::Create => Sink::Held(Vec::new(), object_store::PutMode::Create),
+            PutMode::Update(_) if self.objects.place == Place::Local => {
+                let reason = "files cannot be replaced on the condition that they are unchanged";
+                return Err(ResourceError::Invalid(reason.into()));
+            }
             PutMode::Update(etag) => {
                 let version = UpdateVersion { e_tag: Some(etag), version: None };
-                Writing::Whole(BytesMut::new(), object_store::PutMode::Update(version))
+                Sink::Held(Vec::new(), object_store::PutMode::Update(version))
             }
         };
-        Ok(BlobWriter { objects: self.objects.clone(), path, writing })
+        Ok(BlobWriter { resource: self.clone(), path, sink, size: 0 })
     }
 
-    /// Removes an object.
+    /// Removes an object. Nothing there is fine, as object stores cannot tell.
     ///
     /// # Errors
-    /// `Denied`, `NotFound` (where the object store tells), `Invalid`, `Unavailable`.
+    /// `Denied` when only reading was granted; `Unavailable`, `Invalid`.
     pub async fn remove(&self, path: &str) -> Result<(), ResourceError> {
-        let path = self.writable(path)?;
-        timely(self.objects.store.delete(&path)).await
+        self.may_write()?;
+        let path = self.path(path)?;
+        match call("removing an object", self.objects.store.delete(path.as_path())).await {
+            Err(ResourceError::NotFound) => Ok(()),
+            answer => answer,
+        }
     }
 
-    /// Lists the objects whose path starts with `prefix`, in the order of paths, after `token`; at most `limit` of them
-    /// (1 to [`MAX_PAGE`]).
+    /// Objects whose paths start with `prefix`, in the order of their paths: the page after the one that gave `token`, at
+    /// most `limit` (and [`MAX_PAGE`]) of them.
     ///
     /// # Errors
-    /// `Invalid`, `Limit` when the folder holds too many objects to look at, `Unavailable`.
+    /// `Limit` when there are too many to put in order, `Unavailable`, `Invalid`.
     pub async fn list_page(&self, prefix: &str, token: Option<&str>, limit: u32) -> Result<Page, ResourceError> {
-        let folder = checked_prefix(prefix)?;
-        if let Some(folder) = &folder {
-            stays_inside(&self.objects, folder)?;
-        }
-        let after = token.map(checked).transpose()?;
-        let limit = usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(1);
-        let mut listed = match &after {
-            Some(after) => self.objects.store.list_with_offset(folder.as_ref(), after),
-            None => self.objects.store.list(folder.as_ref()),
-        };
-        // Object stores list in the order of paths, file systems do not: keep the first of them, whatever the order.
-        let mut first: BinaryHeap<(String, u64, Option<String>, i64)> = BinaryHeap::new();
-        let mut looked_at = 0usize;
-        while let Some(meta) = timely(listed.try_next()).await? {
-            looked_at += 1;
-            if looked_at > MAX_LISTED {
-                return Err(ResourceError::Limit(format!("more than {MAX_LISTED} objects")));
-            }
-            let meta = BlobMeta::from(meta);
-            if meta.path.starts_with(prefix) {
-                first.push((meta.path, meta.size, meta.etag, meta.last_modified_ms));
-                if first.len() > limit + 1 {
-                    first.pop();
-                }
-            }
-        }
-        let mut objects: Vec<_> = first
-            .into_sorted_vec()
-            .into_iter()
-            .map(|(path, size, etag, last_modified_ms)| BlobMeta { path, size, etag, last_modified_ms })
-            .collect();
-        let more = objects.len() > limit;
-        objects.truncate(limit);
+        let prefix = Prefix::parse(prefix)?;
+        let after = token.map(ObjectPath::parse).transpose()?;
+        let limit = usize::try_from(limit).unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
+        let scan = self.scan(&prefix, after.as_ref().map(ObjectPath::as_path), limit + 1);
+        let mut found = tokio::time::timeout(CALL_TIMEOUT, scan)
+            .await
+            .map_err(|_| ResourceError::Unavailable("listing took too long".into()))??;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let objects: Vec<_> = found.into_iter().map(blob_meta).collect();
         let next = objects.last().filter(|_| more).map(|last| last.path.clone());
         Ok(Page { objects, next })
     }
-}
 
-/// An open object. Reads what was there when it was opened: a change meanwhile is a `Conflict` where the object store can
-/// tell.
-pub struct BlobReader {
-    objects: Objects,
-    path: Path,
-    meta: BlobMeta,
-    rest: BoxStream<'static, object_store::Result<Bytes>>,
-    buffer: BytesMut,
-}
-
-impl std::fmt::Debug for BlobReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "BlobReader({})", self.meta.path)
+    /// The first `count` objects after `after`, in order.
+    async fn scan(
+        &self,
+        prefix: &Prefix<'_>,
+        after: Option<&Path>,
+        count: usize,
+    ) -> Result<Vec<ObjectMeta>, ResourceError> {
+        let store = &self.objects.store;
+        let mut listed = match after {
+            Some(after) => store.list_with_offset(prefix.folder.as_ref(), after),
+            None => store.list(prefix.folder.as_ref()),
+        };
+        let in_order = self.objects.place != Place::Local;
+        let mut first = BinaryHeap::new();
+        let mut scanned = 0;
+        while let Some(meta) = call("listing objects", async { listed.next().await.transpose() }).await? {
+            scanned += 1;
+            if scanned > MAX_SCANNED {
+                return Err(ResourceError::Limit(format!("over {MAX_SCANNED} objects under one prefix")));
+            }
+            let path = meta.location.as_ref();
+            let inside = || self.objects.root.as_ref().is_none_or(|root| stays_inside(root, path));
+            if !path.starts_with(prefix.text) || ObjectPath::parse(path).is_err() || !inside() {
+                continue;
+            }
+            first.push(ByPath(meta));
+            if first.len() > count {
+                first.pop();
+            }
+            if in_order && first.len() == count {
+                break;
+            }
+        }
+        Ok(first.into_sorted_vec().into_iter().map(|ByPath(meta)| meta).collect())
     }
+}
+
+/// An object, ordered by its path as text.
+struct ByPath(ObjectMeta);
+
+impl PartialEq for ByPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.location == other.0.location
+    }
+}
+
+impl Eq for ByPath {}
+
+impl PartialOrd for ByPath {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByPath {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.location.as_ref().cmp(other.0.location.as_ref())
+    }
+}
+
+/// An object that is being read, as it was when it was opened.
+#[derive(Debug)]
+pub struct BlobReader {
+    resource: ObjectStoreResource,
+    path: ObjectPath,
+    meta: BlobMeta,
+    position: u64,
+    /// Read ahead, from `block_at`.
+    block: Bytes,
+    block_at: u64,
 }
 
 impl BlobReader {
@@ -208,89 +307,109 @@ impl BlobReader {
         &self.meta
     }
 
-    /// The next bytes: exactly `min(max, 1 MiB, bytes left)`; empty at the end.
+    /// Exactly `min(max, 1 MiB, bytes left)` bytes; empty at the end.
     ///
     /// # Errors
-    /// `Unavailable`, `NotFound`.
+    /// `Conflict` when the object was replaced meanwhile, `NotFound` when it was removed, `Unavailable`.
     pub async fn read(&mut self, max: u32) -> Result<Bytes, ResourceError> {
-        let wanted = usize::try_from(max.min(MAX_CHUNK)).unwrap_or(0);
-        while self.buffer.len() < wanted {
-            match timely(self.rest.try_next()).await? {
-                Some(bytes) => self.buffer.extend_from_slice(&bytes),
-                None => break,
-            }
-        }
-        let taken = wanted.min(self.buffer.len());
-        Ok(self.buffer.split_to(taken).freeze())
+        let bytes = self.read_at(self.position, max).await?;
+        self.position += bytes.len() as u64;
+        Ok(bytes)
     }
 
-    /// Likewise from `offset`; does not move the reading position.
+    /// The same from `offset`; does not move what [`read`](Self::read) reads next.
     ///
     /// # Errors
-    /// `Unavailable`, `NotFound`, `Conflict` when the object has changed.
-    pub async fn read_at(&self, offset: u64, max: u32) -> Result<Bytes, ResourceError> {
-        let end = offset.saturating_add(u64::from(max.min(MAX_CHUNK))).min(self.meta.size);
-        if offset >= end {
+    /// As for `read`.
+    pub async fn read_at(&mut self, offset: u64, max: u32) -> Result<Bytes, ResourceError> {
+        let left = usize::try_from(self.meta.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(max).unwrap_or(MAX_CHUNK).min(MAX_CHUNK).min(left);
+        if wanted == 0 {
             return Ok(Bytes::new());
         }
-        let range = Some(GetRange::Bounded(offset..end));
-        let options = GetOptions { range, if_match: self.meta.etag.clone(), ..GetOptions::default() };
-        let found = timely(self.objects.store.get_opts(&self.path, options)).await?;
-        timely(found.bytes()).await
+        let skip = offset.checked_sub(self.block_at).and_then(|skip| usize::try_from(skip).ok());
+        if let Some(skip) = skip.filter(|skip| skip.saturating_add(wanted) <= self.block.len()) {
+            return Ok(self.block.slice(skip..skip + wanted));
+        }
+        let ahead = MAX_CHUNK.min(left);
+        let options = GetOptions {
+            range: Some((offset..offset + ahead as u64).into()),
+            if_match: self.meta.etag.clone(),
+            ..GetOptions::default()
+        };
+        // Links may have changed since.
+        let path = self.resource.path(self.path.as_str())?;
+        let block = call("reading an object", async {
+            self.resource.objects.store.get_opts(path.as_path(), options).await?.bytes().await
+        })
+        .await?;
+        if block.len() != ahead {
+            return Err(ResourceError::Conflict);
+        }
+        (self.block, self.block_at) = (block, offset);
+        Ok(self.block.slice(..wanted))
     }
 }
 
-enum Writing {
+#[derive(Debug)]
+enum Sink {
+    /// Sent on the way; replaces what is there.
     Stream(Upload),
-    Whole(BytesMut, object_store::PutMode),
+    /// Held until it is whole, for the precondition to be checked in one step.
+    Held(Vec<Bytes>, object_store::PutMode),
 }
 
-/// An object on its way in. Dropped before it is committed, it leaves nothing.
+/// An object on its way in. Dropped before [`commit`](Self::commit), it leaves nothing.
+#[derive(Debug)]
 pub struct BlobWriter {
-    objects: Objects,
-    path: Path,
-    writing: Writing,
-}
-
-impl std::fmt::Debug for BlobWriter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "BlobWriter({})", self.path)
-    }
+    resource: ObjectStoreResource,
+    path: ObjectPath,
+    sink: Sink,
+    size: u64,
 }
 
 impl BlobWriter {
-    /// Adds bytes.
+    /// Adds bytes. Waits when the object store is slower than the caller.
     ///
     /// # Errors
-    /// `Limit` (16 MiB when the object is written on a condition), `Unavailable`.
+    /// `Limit` over [`MAX_CONDITIONAL`] with a precondition; `Unavailable`. The writer cannot be committed any more.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), ResourceError> {
-        match &mut self.writing {
-            Writing::Stream(upload) => Ok(upload.write(bytes).await?),
-            Writing::Whole(buffer, _) if buffer.len() + bytes.len() > MAX_CONDITIONAL => Err(ResourceError::Limit(
-                format!("an object written on a condition has at most {MAX_CONDITIONAL} bytes"),
-            )),
-            Writing::Whole(buffer, _) => {
-                buffer.extend_from_slice(&bytes);
+        self.size += bytes.len() as u64;
+        match &mut self.sink {
+            Sink::Stream(upload) => Ok(upload.write(bytes).await?),
+            Sink::Held(..) if self.size > MAX_CONDITIONAL as u64 => {
+                let reason = format!("{MAX_CONDITIONAL} bytes can be put with a precondition");
+                self.sink = Sink::Held(Vec::new(), object_store::PutMode::Create);
+                Err(ResourceError::Limit(reason))
+            }
+            Sink::Held(held, _) => {
+                held.push(bytes);
                 Ok(())
             }
         }
     }
 
-    /// Makes it visible, whole.
+    /// Makes the object visible, whole.
     ///
     /// # Errors
-    /// `Conflict` when the condition does not hold; `Invalid` when the object store knows no such condition;
-    /// `Unavailable`.
+    /// `Conflict` when the precondition does not hold; `Limit` when it was too large; `Unavailable`: then it may be there.
     pub async fn commit(self) -> Result<BlobMeta, ResourceError> {
-        match self.writing {
-            Writing::Stream(upload) => {
+        let Self { resource, path, sink, size } = self;
+        // Links may have changed since.
+        let path = resource.path(path.as_str())?;
+        match sink {
+            Sink::Stream(upload) => {
                 upload.finish().await?;
             }
-            Writing::Whole(buffer, mode) => {
-                let options = PutOptions { mode, ..PutOptions::default() };
-                timely(self.objects.store.put_opts(&self.path, PutPayload::from(buffer.freeze()), options)).await?;
+            Sink::Held(..) if size > MAX_CONDITIONAL as u64 => {
+                return Err(ResourceError::Limit("it was too large".into()));
+            }
+            Sink::Held(held, mode) => {
+                let payload: PutPayload = held.into_iter().collect();
+                let store = &resource.objects.store;
+                call("writing an object", store.put_opts(path.as_path(), payload, mode.into())).await?;
             }
         }
-        timely(self.objects.store.head(&self.path)).await.map(BlobMeta::from)
+        resource.head(path.as_str()).await
     }
 }

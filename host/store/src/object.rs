@@ -175,7 +175,7 @@ pub fn object_error(context: &str, error: &object_store::Error) -> StoreError {
 ///
 /// # Errors
 /// `Unavailable` when the time is over; what the call answers otherwise.
-pub(crate) async fn bounded<T>(
+pub async fn bounded<T>(
     context: &str,
     call: impl Future<Output = Result<T, object_store::Error>>,
 ) -> Result<T, StoreError> {

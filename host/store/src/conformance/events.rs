@@ -165,7 +165,13 @@ pub async fn survives_faults(faulty: Arc<dyn EventLog>, truth: Arc<dyn EventLog>
             }
             Err(error) => Err(error),
         };
-        if appended.is_err() {
+        if let Err(error) = &appended {
+            if let StoreErrorKind::Conflict { last: ahead, .. } = error.kind
+                && ahead > last
+            {
+                // Accepted without an answer, and on its way to the disk.
+                truth.follow(run, last).next().await.unwrap().unwrap();
+            }
             let read = faulty.read(run, 0, 1_000).await;
             let Ok(events) = read else { continue };
             last = events.last().map_or(0, |recorded| recorded.seq);
