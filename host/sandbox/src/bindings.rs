@@ -10,6 +10,8 @@ wasmtime::component::bindgen!({
             import opyard:op/values@0.1.0;
             import opyard:op/io@0.1.0;
             import opyard:op/events@0.1.0;
+            import opyard:resources/blobs@0.1.0;
+            import opyard:resources/object-store@0.1.0;
             export opyard:op/ops@0.1.0;
         }
     ",
@@ -19,5 +21,8 @@ wasmtime::component::bindgen!({
     with: {
         "opyard:op/values.reader": crate::host::values::Reader,
         "opyard:op/values.writer": crate::host::values::Writer,
+        "opyard:resources/blobs.blob-reader": crate::host::object_store::Reading,
+        "opyard:resources/blobs.blob-writer": crate::host::object_store::Writing,
+        "opyard:resources/object-store.store": crate::host::object_store::Store,
     },
 });

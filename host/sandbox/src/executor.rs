@@ -17,6 +17,7 @@ use opyard_model::limits::{Limits, Usage};
 use opyard_model::step::{
     Call, HandleCall, OpCall, Said, StepExecutor, StepIdentity, StepOutcome, StepRequest, StepResult,
 };
+use opyard_resources::Resources;
 use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, UpdateDeadline};
@@ -45,6 +46,7 @@ pub struct Sandbox {
     engine: Engine,
     components: Components,
     surroundings: Surroundings,
+    resources: Resources,
     /// As many as the pool has places, so that it is never found full.
     slots: Semaphore,
     max_memory: u64,
@@ -75,6 +77,7 @@ impl Sandbox {
             engine,
             components: Components::new(linker, compiler, cache, settings.max_component.0),
             surroundings,
+            resources: Resources::default(),
             slots: Semaphore::new(settings.slots as usize),
             max_memory: settings.max_memory.0,
         })
@@ -235,6 +238,7 @@ impl<'a> Visit<'a> {
             table,
             doors: allowed.doors,
             listed: allowed.listed,
+            resources: sandbox.resources.clone(),
             guard: Guard::new(limits.clone(), sandbox.max_memory),
             outbox: Arc::clone(&outbox),
             world,
@@ -278,6 +282,8 @@ impl<'a> Visit<'a> {
             });
             tokio::time::timeout(wall, watched).await.unwrap_or_else(|_| StepResult::Failure(too_slow(wall)))
         };
+        // What is still open goes: a line that was begun is said, a value that was not committed is forgotten.
+        self.store.data_mut().table = ResourceTable::new();
         self.outbox.close(said);
         let guard = &self.store.data().guard;
         let usage = Usage {
@@ -307,8 +313,7 @@ impl<'a> Visit<'a> {
                 delay: retry.delay_ms.map(|ms| Duration::from_millis(ms.into())),
             },
             Ok(Err(OpError::Failure(failure))) => {
-                let mut ours =
-                    Failure::new(Code::OpFailed, sanitize(&failure.description, MAX_DESCRIPTION));
+                let mut ours = Failure::new(Code::OpFailed, sanitize(&failure.description, MAX_DESCRIPTION));
                 ours.allow_retries = failure.allow_retries;
                 // Metadata that cannot be taken does not hide the failure itself.
                 ours.metadata = metadata::take(failure.metadata).map(|taken| taken.entries).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The limits of one call, counted.
 
+use std::sync::Arc;
+
 use opyard_model::error::{Code, Failure};
 use opyard_model::limits::Limits;
 use wasmtime::ResourceLimiter;
@@ -9,6 +11,9 @@ use crate::trap::Stop;
 
 /// Bytes of host memory that one element of a table takes.
 const ELEMENT: u64 = 8;
+
+/// Most large values and objects that are on their way at one time.
+const MAX_FLOWS: usize = 32;
 
 /// Counts what a call uses against its limits.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(crate) struct Guard {
     pub(crate) written_bytes: u64,
     metadata_bytes: u64,
     items: u32,
+    /// One clone for each value or object on its way out, and for each object on its way in: the host holds part of each.
+    pub(crate) flows: Arc<()>,
     /// The guest was told of a limit: its result depends on it.
     told_of_limit: bool,
     /// The first thing that failed in the surroundings and that the guest was told of.
@@ -45,6 +52,7 @@ impl Guard {
             written_bytes: 0,
             metadata_bytes: 0,
             items: 0,
+            flows: Arc::default(),
             told_of_limit: false,
             unavailable: None,
         }
@@ -112,6 +120,18 @@ impl Guard {
         fits
     }
 
+    /// Opens one more flow; it is closed when the answer is dropped.
+    ///
+    /// # Errors
+    /// A trap when there are too many.
+    pub(crate) fn open_flow(flows: &Arc<()>) -> Result<Arc<()>, Stop> {
+        if Arc::strong_count(flows) > MAX_FLOWS {
+            let text = format!("the op has more than {MAX_FLOWS} large values or objects open at once");
+            return Err(Stop::because(Code::HandleLimit, text));
+        }
+        Ok(Arc::clone(flows))
+    }
+
     /// Whether one more item may be started.
     pub(crate) fn check_item(&mut self) -> Result<(), Limit> {
         if self.items >= self.limits.items { Err(self.told("items")) } else { Ok(()) }
@@ -123,8 +143,13 @@ impl Guard {
         Ok(())
     }
 
-    fn told(&mut self, limit: &'static str) -> Limit {
+    /// The guest is told of a limit that is not counted here.
+    pub(crate) fn tell_of_limit(&mut self) {
         self.told_of_limit = true;
+    }
+
+    fn told(&mut self, limit: &'static str) -> Limit {
+        self.tell_of_limit();
         Limit(limit)
     }
 

@@ -247,7 +247,11 @@ impl Json {
                 (false, _) => return Err(self.wrong("not JSON: an escape without four digits")),
             },
             state if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') => {
-                if byte == b'\n' && self.many && self.depth == 0 && state == State::After { State::Value } else { state }
+                if byte == b'\n' && self.many && self.depth == 0 && state == State::After {
+                    State::Value
+                } else {
+                    state
+                }
             }
             State::Value => self.value(byte)?,
             State::FirstElement if byte == b']' => self.close(false)?,

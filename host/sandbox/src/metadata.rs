@@ -48,8 +48,7 @@ pub(crate) fn take(entries: Vec<types::MetadataEntry>) -> Result<Taken, BadMetad
     for entry in entries {
         let label = short(&entry.label);
         let mut size = 16 + label.len() as u64;
-        let value =
-            convert(entry.value, &mut size).map_err(|why| BadMetadata { label: label.clone(), why })?;
+        let value = convert(entry.value, &mut size).map_err(|why| BadMetadata { label: label.clone(), why })?;
         bytes += size;
         taken.push(MetadataEntry { label, value });
     }

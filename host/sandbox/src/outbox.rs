@@ -9,7 +9,7 @@ use opyard_model::limits::Limits;
 use opyard_model::step::{Said, Saying};
 
 /// Longest log line, in bytes; a longer one is cut.
-pub(crate) const MAX_LINE: usize = 64 << 10;
+const MAX_LINE: usize = 64 << 10;
 
 /// Takes what a call says from inside it, and hands it to [`Said`] from outside: a `wasmtime::Store` cannot hold a
 /// borrowed listener, and some sayings come from streams that do not see the store.

@@ -14,9 +14,11 @@ use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::{IoManager, Slot};
 
+use crate::guard::Guard;
 use crate::json_check::{Check, Wrong};
 use crate::outbox::Outbox;
 use crate::surroundings::Surroundings;
+use crate::trap::Stop;
 
 /// Opens what a tenant keeps.
 #[derive(Clone)]
@@ -57,7 +59,27 @@ enum Sink {
     /// Small so far.
     Held(Vec<u8>),
     /// Too large to be held.
-    Flowing(Box<dyn ArtifactWriter>),
+    Flowing { writer: Box<dyn ArtifactWriter>, _flow: Arc<()> },
+}
+
+/// Why bytes cannot be added to a value.
+pub(crate) enum WriteError {
+    /// Too much is open.
+    Stop(Stop),
+    /// They cannot be stored.
+    Store(StoreError),
+}
+
+impl From<Stop> for WriteError {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// Why a value cannot be committed.
@@ -104,7 +126,7 @@ impl OpState {
     }
 
     /// Adds bytes to a value; they are counted already.
-    pub(crate) async fn write(&self, draft: &mut Draft, bytes: Vec<u8>) -> Result<(), StoreError> {
+    pub(crate) async fn write(&self, draft: &mut Draft, bytes: Vec<u8>, flows: &Arc<()>) -> Result<(), WriteError> {
         if draft.wrong.is_some() {
             return Ok(());
         }
@@ -118,15 +140,16 @@ impl OpState {
             Sink::Held(held) if held.is_empty() && bytes.len() <= MAX_PACKED => *held = bytes,
             Sink::Held(held) if held.len() + bytes.len() <= MAX_PACKED => held.extend_from_slice(&bytes),
             Sink::Held(held) => {
+                let flow = Guard::open_flow(flows)?;
                 let held = std::mem::take(held);
                 let mut writer = self.keeper.artifacts.begin().await?;
                 if !held.is_empty() {
                     writer.write(Bytes::from(held)).await?;
                 }
                 writer.write(Bytes::from(bytes)).await?;
-                draft.sink = Sink::Flowing(writer);
+                draft.sink = Sink::Flowing { writer, _flow: flow };
             }
-            Sink::Flowing(writer) => writer.write(Bytes::from(bytes)).await?,
+            Sink::Flowing { writer, .. } => writer.write(Bytes::from(bytes)).await?,
         }
         Ok(())
     }
@@ -144,7 +167,7 @@ impl OpState {
         }
         let artifact = match draft.sink {
             Sink::Held(held) => self.keeper.artifacts.put(Bytes::from(held)).await?.artifact,
-            Sink::Flowing(writer) => writer.finish().await?.artifact,
+            Sink::Flowing { writer, .. } => writer.finish().await?.artifact,
         };
         let dynamic = draft.key.is_some();
         let mut value = ValueRef {

@@ -72,10 +72,7 @@ fn config(slots: u32, max_memory: usize) -> Config {
     });
     config.max_wasm_stack(WASM_STACK).async_stack_size(HOST_STACK).async_stack_zeroing(true);
     // (The cargo feature for core dumps is not compiled in: they would hold the guest's memory.)
-    config
-        .strategy(Strategy::Cranelift)
-        .debug_info(false)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(MAX_FRAMES));
+    config.strategy(Strategy::Cranelift).debug_info(false).wasm_backtrace_max_frames(NonZeroUsize::new(MAX_FRAMES));
     // The default names the version of wasmtime: compiled code of another version is not loaded.
     let _ = config.module_version(ModuleVersionStrategy::WasmtimeVersion);
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
 use opyard_model::step::Saying;
+use opyard_resources::Resources;
 use opyard_store::error::{StoreError, StoreErrorKind};
 use wasmtime::component::ResourceTable;
 
@@ -24,6 +25,8 @@ pub(crate) struct HostState {
     pub(crate) doors: Doors,
     /// The resource interfaces that the op lists, for those behind which there is nothing yet.
     pub(crate) listed: Vec<Interface>,
+    /// Opens the resources that it was granted.
+    pub(crate) resources: Resources,
     /// Its limits.
     pub(crate) guard: Guard,
     /// What it says.

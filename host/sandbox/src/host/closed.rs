@@ -25,6 +25,8 @@ const LINKED: &[&str] = &[
     "opyard:op/events",
     "opyard:op/definitions",
     "opyard:resources/errors",
+    "opyard:resources/blobs",
+    "opyard:resources/object-store",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",

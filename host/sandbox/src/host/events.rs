@@ -103,8 +103,7 @@ fn entries(
 
 fn asset(state: &mut HostState, event: events::AssetEvent, saying: fn(AssetEvent) -> Saying) {
     let description = event.description.map(|text| sanitize(&text, MAX_MESSAGE));
-    let tags: Vec<_> =
-        event.tags.iter().take(MAX_FIELDS).map(|(name, value)| (short(name), short(value))).collect();
+    let tags: Vec<_> = event.tags.iter().take(MAX_FIELDS).map(|(name, value)| (short(name), short(value))).collect();
     let mut size = description.as_ref().map_or(0, |text| text.len() as u64);
     size += tags.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum::<u64>();
     let Ok(asset_key) = metadata::asset_key(&event.asset_key, &mut size) else {

@@ -11,7 +11,7 @@ use crate::bindings::opyard::op::types::IoError;
 use crate::gate::{Doorway, Io};
 use crate::host::values::{MAX_CHUNK, Reader, Source, Writer};
 use crate::metadata::short;
-use crate::output::{CommitError, Draft};
+use crate::output::{CommitError, Draft, WriteError};
 use crate::state::HostState;
 use crate::trap::Stop;
 
@@ -182,9 +182,13 @@ impl Host for Doorway<'_, Io> {
         if let Err(limit) = state.guard.take_written(bytes.len() as u64) {
             return Ok(Err(state.limited(limit)));
         }
-        if let Err(error) = state.op()?.write(&mut draft, bytes).await {
-            return Ok(Err(state.unavailable(&error)?));
+        let flows = std::sync::Arc::clone(&state.guard.flows);
+        match state.op()?.write(&mut draft, bytes, &flows).await {
+            Ok(()) => {}
+            Err(WriteError::Stop(stop)) => return Err(stop.into()),
+            Err(WriteError::Store(error)) => return Ok(Err(state.unavailable(&error)?)),
         }
+        drop(flows);
         commit(state, draft).await
     }
 }

@@ -4,13 +4,14 @@ pub(crate) mod closed;
 pub(crate) mod context;
 pub(crate) mod events;
 pub(crate) mod io;
+pub(crate) mod object_store;
 pub(crate) mod values;
 pub(crate) mod wasi;
 
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use crate::bindings::opyard::op;
+use crate::bindings::opyard::{op, resources};
 use crate::gate::{self, Through};
 use crate::state::HostState;
 
@@ -23,6 +24,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     op::values::add_to_linker::<HostState, Through<gate::Values>>(l, gate::arrive)?;
     op::io::add_to_linker::<HostState, Through<gate::Io>>(l, gate::arrive)?;
     op::events::add_to_linker::<HostState, Through<gate::Events>>(l, gate::arrive)?;
+    resources::blobs::add_to_linker::<HostState, Through<gate::Blobs>>(l, gate::arrive)?;
+    resources::object_store::add_to_linker::<HostState, Through<gate::ObjectStore>>(l, gate::arrive)?;
     wasi::add_to_linker(l)?;
     Ok(linker)
 }

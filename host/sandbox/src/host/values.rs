@@ -1,10 +1,10 @@
 //! `values`: readers and writers, in chunks.
 
+use bytes::Bytes;
 use opyard_model::error::Code;
 use opyard_model::value::ValueRef;
 use opyard_store::artifact::ArtifactReader;
 use opyard_store::error::StoreError;
-use bytes::Bytes;
 use wasmtime::component::Resource;
 
 use crate::bindings::opyard::op::types::{self, IoError};
@@ -12,7 +12,7 @@ use crate::bindings::opyard::op::values::{Host, HostReader, HostWriter};
 use crate::gate::{Doorway, Values};
 use crate::host::io::commit;
 use crate::metadata;
-use crate::output::{Draft, OpState};
+use crate::output::{Draft, OpState, WriteError};
 use crate::state::HostState;
 use crate::trap::Stop;
 
@@ -153,9 +153,10 @@ impl HostWriter for Doorway<'_, Values> {
         }
         let Writer(draft) = state.table.get_mut(&this)?;
         let op = state.op.as_ref().ok_or_else(no_op)?;
-        match op.write(draft, bytes).await {
+        match op.write(draft, bytes, &state.guard.flows).await {
             Ok(()) => Ok(Ok(())),
-            Err(error) => Ok(Err(state.unavailable(&error)?)),
+            Err(WriteError::Stop(stop)) => Err(stop.into()),
+            Err(WriteError::Store(error)) => Ok(Err(state.unavailable(&error)?)),
         }
     }
 

@@ -19,7 +19,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream, OutputStream, StreamError, StreamResult};
 
-use crate::outbox::{MAX_LINE, Outbox};
+use crate::outbox::Outbox;
 use crate::state::HostState;
 use crate::trap::Stop;
 
@@ -30,6 +30,8 @@ const LOOK: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
 /// Most random bytes of one call.
 const MAX_RANDOM: u64 = 64 << 10;
+/// Longest line of a stream; a longer one is cut in several. A guest can have many streams open.
+const MAX_LINE: usize = 8 << 10;
 /// Most bytes that one write to a stream takes.
 const MAX_WRITE: usize = 64 << 10;
 

@@ -1,0 +1,11 @@
+//! The sandbox, with real components, a real store, and guests that mean harm.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod cost;
+mod harness;
+mod hostile;
+mod loading;
+mod ops;
+mod resources;
+mod world;
