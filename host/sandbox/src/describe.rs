@@ -225,7 +225,6 @@ fn retry_policy(policy: theirs::RetryPolicy) -> RetryPolicy {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
     use opyard_model::digest::ComponentDigest;

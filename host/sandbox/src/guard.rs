@@ -236,7 +236,6 @@ fn machine_is_full(error: &wasmtime::Error) -> Stop {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
     use opyard_model::limits::ByteSize;

@@ -321,7 +321,6 @@ impl Json {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -179,7 +179,6 @@ fn give_column(column: &Column) -> types::Column {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 

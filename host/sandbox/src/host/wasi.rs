@@ -382,7 +382,6 @@ impl cli::stderr::Host for Wasi<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 

@@ -97,6 +97,27 @@ impl ComponentSource for Around {
     }
 }
 
+struct Wrapped(Arc<dyn ArtifactStore>);
+
+impl TenantArtifacts for Wrapped {
+    fn artifacts(&self, _: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+        Ok(None)
+    }
+}
+
+struct Nowhere;
+
+#[async_trait]
+impl ComponentSource for Nowhere {
+    async fn bytes(&self, _: &TenantId, digest: ComponentDigest) -> Result<Bytes, Failure> {
+        Err(Failure::new(Code::ComponentUnreadable, format!("{digest} was not loaded")))
+    }
+}
+
 /// Remembers what is said.
 #[derive(Default)]
 pub(crate) struct Heard(Mutex<Vec<Saying>>);
@@ -156,6 +177,16 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new() -> Self {
         Self::with(&SandboxSettings { cache_dir: Some(cache().to_owned()), ..SandboxSettings::default() })
+    }
+
+    /// The same, over artifacts that are wrapped in something.
+    pub(crate) fn over(artifacts: impl Fn(Arc<dyn ArtifactStore>) -> Arc<dyn ArtifactStore>) -> Self {
+        let mut bench = Self::new();
+        let around = Wrapped(artifacts(Arc::clone(&bench.artifacts)));
+        let surroundings =
+            Surroundings { components: Arc::new(Nowhere), artifacts: Arc::new(around), clock: Arc::new(SystemClock) };
+        bench.sandbox = Sandbox::new(&SandboxSettings::default(), surroundings).unwrap();
+        bench
     }
 
     pub(crate) fn with(settings: &SandboxSettings) -> Self {

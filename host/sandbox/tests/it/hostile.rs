@@ -1,13 +1,22 @@
 //! Guests that mean harm: each ends in a failure that says what it did, and the host goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use opyard_model::digest::Digest;
 use opyard_model::error::Code;
 use opyard_model::limits::{ByteSize, Limits};
 use opyard_model::step::Saying;
+use opyard_model::value::ArtifactRef;
+use opyard_sandbox::SandboxSettings;
+use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
+use opyard_store::error::{StoreError, StoreErrorKind};
 use serde_json::json;
 
-use crate::harness::{Bench, Came, Probe, component};
+use crate::harness::{Bench, Came, Probe, cache, component};
 
 const MIB: u64 = 1 << 20;
 
@@ -219,4 +228,66 @@ async fn a_hog_and_a_spinner_do_not_stop_their_neighbours() {
     let (spin, hog, neighbour) = tokio::join!(spin, hog, neighbour);
     assert_eq!((spin.code(), hog.code()), (Code::CpuExceeded, Code::MemoryExceeded));
     assert_eq!(neighbour.outputs().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_dropped_frees_its_place_and_leaves_nothing() {
+    let bench =
+        Bench::with(&SandboxSettings { slots: 1, cache_dir: Some(cache().to_owned()), ..SandboxSettings::default() });
+    for _ in 0..3 {
+        let spin = execute("", "(loop $l (br $l))");
+        let endless = Limits { fuel: u64::MAX, ..Limits::default() };
+        tokio::time::timeout(Duration::from_millis(30), bench.run_text(&spin, endless)).await.unwrap_err();
+    }
+    assert!(bench.run_text(&execute("", ""), Limits::default()).await.memoisable());
+}
+
+/// A store that does to small values what it was made for.
+struct Broken(Arc<dyn ArtifactStore>, fn() -> StoreError);
+
+#[async_trait]
+impl ArtifactStore for Broken {
+    async fn put(&self, _: Bytes) -> Result<Put, StoreError> {
+        Err(self.1())
+    }
+
+    async fn begin(&self) -> Result<Box<dyn ArtifactWriter>, StoreError> {
+        self.0.begin().await
+    }
+
+    async fn get(&self, digest: Digest) -> Result<Box<dyn ArtifactReader>, StoreError> {
+        self.0.get(digest).await
+    }
+
+    fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
+        self.0.list()
+    }
+}
+
+/// Stores one byte as `raw`, and traps when that is not answered with success.
+fn stores() -> String {
+    execute(
+        "(import \"opyard:op/io@0.1.0\" \"store\" (func $store (param i32 i32 i32 i32 i32)))
+         (data (i32.const 1024) \"raw\")",
+        "(call $store (i32.const 1024) (i32.const 3) (i32.const 1024) (i32.const 1) (i32.const 2048))
+         (if (i32.load8_u (i32.const 2048)) (then unreachable))",
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_of_the_host_costs_one_step() {
+    let bench = Bench::over(|store| Arc::new(Broken(store, || panic!("a bug of ours"))));
+    let came = bench.run_text(&stores(), Limits::default()).await;
+    assert_eq!(came.code(), Code::HostPanic);
+    assert!(came.failure().description.ends_with("a bug of ours"));
+    assert!(bench.run_text(&execute("", ""), Limits::default()).await.memoisable());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_op_that_fails_because_something_is_out_of_reach_did_not_fail_by_itself() {
+    let down = || StoreError::new("putting a value", StoreErrorKind::Unavailable("the disk is gone".to_owned()));
+    let bench = Bench::over(move |store| Arc::new(Broken(store, down)));
+    let came = bench.run_text(&stores(), Limits::default()).await;
+    assert_eq!(came.code(), Code::StoreUnavailable);
+    assert!(came.failure().is_of_the_surroundings());
 }
