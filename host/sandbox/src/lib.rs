@@ -2,7 +2,7 @@
 //! interface.
 //!
 //! Everything that comes from a guest is hostile: bytes, counts, time, texts, names. A call gets a fresh
-//! `wasmtime::Store` and leaves nothing behind; what it may reach is decided in one place ([`gate`]).
+//! `wasmtime::Store` and leaves nothing behind; what it may reach is decided in one place (the module `gate`).
 //!
 //! ```text
 //! bytes -> admission -> compiler -> cache -> Loaded (kept)        StepRequest -> Executor -> StepOutcome
