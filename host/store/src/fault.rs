@@ -127,7 +127,8 @@ impl Faults {
         let count = planned.calls.entry(operation).or_default();
         *count += 1;
         let count = *count;
-        let every = planned.every.get(&operation).filter(|(nth, _)| count % nth == 0).map(|(_, fault)| *fault);
+        let every =
+            planned.every.get(&operation).filter(|(nth, _)| count.is_multiple_of(*nth)).map(|(_, fault)| *fault);
         planned.once.remove(&(operation, count)).or(every)
     }
 

@@ -252,7 +252,7 @@ fn run(connection: &Connection, sql: &str, limits: QueryLimits) -> Result<QueryR
     if batch.next().map_err(wrong)?.is_some() {
         return Err(invalid("more than one statement".into()));
     }
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut answer = QueryRows { columns, rows: Vec::new(), truncated: false };
     let mut bytes = 0;
     let mut found = statement.query([]).map_err(wrong)?;

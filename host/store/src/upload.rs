@@ -72,16 +72,16 @@ impl Upload {
         }
     }
 
-    /// The bytes, when nothing was sent yet.
-    pub(crate) fn into_small(mut self) -> Result<Bytes, Self> {
+    /// Takes the bytes out, when nothing was sent yet.
+    pub(crate) fn take_small(&mut self) -> Option<Bytes> {
         if self.sending.is_some() {
-            return Err(self);
+            return None;
         }
         let buffer = std::mem::take(&mut self.buffer);
         if let [bytes] = buffer.as_slice() {
-            return Ok(bytes.clone());
+            return Some(bytes.clone());
         }
-        Ok(Bytes::from(buffer.concat()))
+        Some(Bytes::from(buffer.concat()))
     }
 }
 

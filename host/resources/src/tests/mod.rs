@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
+//! Tests of the resource `object_store` and of the IO manager of the same name.
 
 mod io;
 mod objects;

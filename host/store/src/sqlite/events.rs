@@ -39,6 +39,18 @@ pub(crate) fn named(event: &RunEvent) -> impl Iterator<Item = Digest> + '_ {
     one.into_iter().chain(many.iter().map(|output| output.value.artifact.digest))
 }
 
+/// The payload of an event as JSON text: the same as [`RunEvent::payload`], without building it as a tree first.
+fn payload(event: &RunEvent) -> String {
+    let Ok(mut text) = serde_json::to_string(event) else { return event.payload() };
+    let head = r#"{"kind":""#.len() + event.kind().len() + r#"","data":"#.len();
+    if text.get(..head).is_none_or(|head| !head.ends_with(r#","data":"#)) {
+        return "{}".to_owned();
+    }
+    text.pop();
+    text.drain(..head);
+    text
+}
+
 /// Events with their payloads as text, within the limits of one append.
 pub(crate) fn encode(events: Vec<(Timestamp, RunEvent)>) -> Result<(Vec<Encoded>, usize), StoreError> {
     let too_large = |what: String| StoreError::new("appending to a run", StoreErrorKind::TooLarge(what));
@@ -48,7 +60,7 @@ pub(crate) fn encode(events: Vec<(Timestamp, RunEvent)>) -> Result<(Vec<Encoded>
     let mut bytes = 0;
     let mut encoded = Vec::with_capacity(events.len());
     for (at, event) in events {
-        let payload = event.payload();
+        let payload = payload(&event);
         bytes += payload.len();
         if bytes > MAX_APPEND_BYTES {
             return Err(too_large(format!("over {MAX_APPEND_BYTES} bytes of events at once")));
@@ -186,6 +198,7 @@ pub(crate) fn read(
     let wrong = |error: rusqlite::Error| sqlite_error(&context, &error);
     let Some((number, last_seq, _)) = rows::run_head(connection, tenant, run)? else { return Ok(Vec::new()) };
     let after = after.min(u64::from(u32::MAX));
+    let name = run.to_string();
     let mut chain = (after == 0).then_some(NO_CHAIN);
     let mut statement = connection
         .prepare_cached(
@@ -209,7 +222,7 @@ pub(crate) fn read(
             let at = Timestamp::from_micros(row.get(1).map_err(wrong)?);
             let kind = row.get_ref(2).map_err(wrong)?.as_str().map_err(|error| unreadable(&context, error))?;
             let payload = row.get_ref(3).map_err(wrong)?.as_str().map_err(|error| unreadable(&context, error))?;
-            if rows::link(&before, run, seq, (at, kind, payload)) != stored {
+            if rows::link(&before, &name, seq, (at, kind, payload)) != stored {
                 return Err(unreadable(&context, format!("event {seq} or one before it was altered")));
             }
             let event = RunEvent::decode(kind, payload).map_err(|error| unreadable(&context, error))?;

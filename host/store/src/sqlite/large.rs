@@ -12,7 +12,7 @@ use super::artifacts::{Location, SqliteArtifacts};
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::Durable;
-use crate::object::bounded;
+use crate::object::{Place, bounded};
 use crate::upload::Upload;
 
 /// Read ahead when a checked value is read: 1 MiB.
@@ -43,11 +43,10 @@ impl ArtifactWriter for LargeWriter {
 
     async fn finish(self: Box<Self>) -> Result<Put, StoreError> {
         let Self { store, hasher, object, mut upload } = *self;
-        if upload.size() <= MAX_PACKED as u64 {
-            match upload.into_small() {
-                Ok(bytes) => return store.put(bytes).await,
-                Err(not_small) => upload = not_small,
-            }
+        if upload.size() <= MAX_PACKED as u64
+            && let Some(bytes) = upload.take_small()
+        {
+            return store.put(bytes).await;
         }
         let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
         let artifact = ArtifactRef { digest, size: upload.size() };
@@ -93,6 +92,7 @@ struct InOrder {
     /// Bytes that were hashed and not handed out yet.
     ready: BytesMut,
     hasher: blake3::Hasher,
+    /// What is still to come of a remote object.
     stream: Option<BoxStream<'static, object_store::Result<Bytes>>>,
     etag: Option<String>,
 }
@@ -133,23 +133,41 @@ impl Source {
         self.answer(self.store.shared.objects.store.get_opts(&self.location.object, options)).await
     }
 
+    /// The next bytes of the object, hashed; false at its end.
+    async fn more(&self, reading: &mut InOrder, wanted: usize) -> Result<bool, StoreError> {
+        let seen = reading.next + reading.ready.len() as u64;
+        let left = self.left(seen);
+        let bytes = if let Some(stream) = &mut reading.stream {
+            let Some(bytes) = self.answer(async { stream.next().await.transpose() }).await? else { return Ok(false) };
+            bytes
+        } else if left == 0 {
+            return Ok(false);
+        } else if self.store.shared.objects.place == Place::Remote {
+            let got = self.open(0, self.location.size, None).await?;
+            reading.etag.clone_from(&got.meta.e_tag);
+            reading.stream = Some(got.into_stream());
+            return Ok(true);
+        } else {
+            // Streams of files are cut in small pieces, each with a cost of its own.
+            let size = wanted.max(BLOCK).min(left) as u64;
+            let got = self.open(seen, size, reading.etag.clone()).await?;
+            reading.etag.clone_from(&got.meta.e_tag);
+            let bytes = self.answer(got.bytes()).await?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            bytes
+        };
+        reading.hasher.update(&bytes);
+        reading.ready.extend_from_slice(&bytes);
+        Ok(true)
+    }
+
     /// Takes bytes from the object store until `wanted` are ready, or all. Compares with the digest as soon as the last
     /// byte was seen, which is before it is handed out.
     async fn fill(&self, reading: &mut InOrder, wanted: usize) -> Result<(), StoreError> {
+        while reading.ready.len() < wanted && self.more(reading, wanted - reading.ready.len()).await? {}
         let size = self.location.size;
-        let stream = match &mut reading.stream {
-            Some(stream) => stream,
-            none => {
-                let got = self.open(0, size, None).await?;
-                reading.etag.clone_from(&got.meta.e_tag);
-                none.insert(got.into_stream())
-            }
-        };
-        while reading.ready.len() < wanted {
-            let Some(bytes) = self.answer(async { stream.next().await.transpose() }).await? else { break };
-            reading.hasher.update(&bytes);
-            reading.ready.extend_from_slice(&bytes);
-        }
         let seen = reading.next + reading.ready.len() as u64;
         let truncated = reading.ready.len() < wanted;
         let altered = seen == size && reading.hasher.finalize().as_bytes() != self.digest.as_bytes();

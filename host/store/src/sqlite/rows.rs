@@ -187,11 +187,11 @@ pub(crate) fn event_id(number: i64, seq: u64) -> i64 {
     (number << 32) | signed(seq)
 }
 
-/// The hash of an event and of all before it in its run.
-pub(crate) fn link(chain: &[u8; 32], run: RunId, seq: u64, (at, kind, payload): (Timestamp, &str, &str)) -> [u8; 32] {
+/// The hash of an event and of all before it in its run, which is named by its id.
+pub(crate) fn link(chain: &[u8; 32], run: &str, seq: u64, (at, kind, payload): (Timestamp, &str, &str)) -> [u8; 32] {
     *FieldHasher::new("opyard event 1")
         .field(chain)
-        .field(run.to_string().as_bytes())
+        .field(run.as_bytes())
         .field(&seq.to_le_bytes())
         .field(&at.as_micros().to_le_bytes())
         .field(kind.as_bytes())

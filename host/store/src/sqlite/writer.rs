@@ -285,6 +285,7 @@ impl Shared {
             return Err(StoreError::new(context, StoreErrorKind::TooLarge("too many events of one run".into())));
         }
         let number = row.number.ok_or_else(|| unreadable(context, "a run without a number"))?;
+        let name = append.run.to_string();
         for encoded in &append.events {
             let undone = match &encoded.event {
                 RunEvent::StepSuperseded { step, generation } => {
@@ -294,7 +295,7 @@ impl Shared {
             };
             let seq = row.last_seq + 1;
             let event = &encoded.event;
-            row.chain = rows::link(&row.chain, append.run, seq, (encoded.at, event.kind(), &encoded.payload));
+            row.chain = rows::link(&row.chain, &name, seq, (encoded.at, event.kind(), &encoded.payload));
             rows::insert_event(transaction, event_id(number, seq), encoded, &row.chain).map_err(wrong)?;
             row.last_seq = seq;
             row.summary.apply(encoded.at, event, undone);
