@@ -75,6 +75,8 @@ impl Objects {
             "file" => Self::local(&url, create, address),
             "memory" => Ok(Self::new(Arc::new(InMemory::new()), Place::Memory, None)),
             "s3" | "gs" | "az" => {
+                // Whoever has chosen one before has the last word.
+                drop(rustls::crypto::ring::default_provider().install_default());
                 let options = std::env::vars_os()
                     .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
                     .filter(|(key, _)| SETTINGS.iter().any(|prefix| key.starts_with(prefix)))

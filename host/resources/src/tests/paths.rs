@@ -37,7 +37,7 @@ proptest! {
         if let Ok(path) = ObjectPath::parse(&text) {
             prop_assert_eq!(path.as_str(), &text);
             let joined = PathBuf::from("/root").join(path.as_str());
-            prop_assert!(joined.starts_with("/root") && joined != "/root");
+            prop_assert!(joined.starts_with("/root") && joined.components().count() > 2);
             prop_assert!(joined.components().skip(1).all(|part| matches!(part, Component::Normal(_))));
             prop_assert_eq!(path.as_path().parts().count(), text.split('/').count());
             prop_assert!(!text.contains(['%', '\\', '\0']));

@@ -119,3 +119,16 @@ async fn tenants_see_nothing_of_each_other() {
         .unwrap();
     yard.store.close().await;
 }
+
+/// The suites against a real object store over the network. `OPYARD_TEST_OBJECTS` names an empty place in it
+/// (`s3://bucket/prefix`); `AWS_…`, `AZURE_…` or `GOOGLE_…` say how to reach it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: set OPYARD_TEST_OBJECTS"]
+async fn remote() {
+    let place = std::env::var("OPYARD_TEST_OBJECTS").expect("OPYARD_TEST_OBJECTS names an empty place");
+    let yard = Yard::new(&place);
+    let tenant = yard.tenant("default");
+    conformance::events(tenant.events(), tenant.artifacts()).await;
+    conformance::artifacts(yard.tenant("a").artifacts(), yard.tenant("b").artifacts()).await;
+    yard.store.close().await;
+}
