@@ -1,6 +1,6 @@
 //! Which results this run computes or asks for, and who waits for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use opyard_model::memo::MemoKey;
 use opyard_model::state::InstanceId;
@@ -11,6 +11,8 @@ pub(crate) struct Claims {
     holders: HashMap<MemoKey, InstanceId>,
     held: HashMap<InstanceId, MemoKey>,
     parked: HashMap<MemoKey, Vec<InstanceId>>,
+    /// Keys that the memo store has given to this run: it answered that it has nothing.
+    granted: HashSet<MemoKey>,
 }
 
 impl Claims {
@@ -48,13 +50,27 @@ impl Claims {
         self.holders.keys().copied().collect()
     }
 
-    /// No key is held.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.holders.is_empty()
+    /// The memo store has given a key that is held to this run.
+    pub(crate) fn grant(&mut self, key: MemoKey) {
+        if self.holders.contains_key(&key) {
+            self.granted.insert(key);
+        }
+    }
+
+    /// The keys that the memo store has given to this run, and whose lease is to be renewed. Never one that is only being
+    /// asked for: asking for a fresh result would throw away the one that is there.
+    pub(crate) fn granted(&self) -> Vec<MemoKey> {
+        self.granted.iter().copied().collect()
+    }
+
+    /// The memo store has given this run nothing.
+    pub(crate) fn none_granted(&self) -> bool {
+        self.granted.is_empty()
     }
 
     /// Frees a key. Returns the steps that waited for it.
     pub(crate) fn free(&mut self, key: &MemoKey) -> Vec<InstanceId> {
+        self.granted.remove(key);
         if let Some(holder) = self.holders.remove(key) {
             self.held.remove(&holder);
         }

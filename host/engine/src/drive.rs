@@ -172,7 +172,7 @@ impl<'a> Session<'a> {
 
     async fn go(&mut self, cancel: &mut CancelRequest, canceled: &mut Option<String>) -> Result<RunEnd, EngineError> {
         self.take_up_orphans().await?;
-        let mut renewal = tokio::time::interval(LEASE / 3);
+        let mut renewal = tokio::time::interval_at(tokio::time::Instant::now() + LEASE / 3, LEASE / 3);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Some(reason) = canceled.as_ref() {
@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 () = tokio::time::sleep(pause.unwrap_or(Duration::MAX / 4)), if pause.is_some() => {}
-                _ = renewal.tick(), if !self.claims.is_empty() => self.renew_claims().await,
+                _ = renewal.tick(), if !self.claims.none_granted() => self.renew_claims().await,
             }
         }
     }
@@ -368,7 +368,7 @@ impl<'a> Session<'a> {
     }
 
     async fn renew_claims(&self) {
-        let keys = self.claims.keys();
+        let keys = self.claims.granted();
         // A lease that could not be renewed only means that somebody else may compute the same.
         let _ = self.engine.memos.look_up(&keys, Some(Duration::ZERO), self.whose.run, LEASE).await;
     }

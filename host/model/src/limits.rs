@@ -134,8 +134,9 @@ limits! {
     fuel: u64 = 100_000_000_000, "wasm instructions, in fuel (number)";
     /// Bytes of all linear memories and tables (8 bytes an element) of the step, summed. Growth beyond traps (`OPY-107`).
     memory: ByteSize = ByteSize(256 << 20), "memories and tables, summed (size)";
-    /// Handles (readers, writers, resources) open at one time. Opening one more traps (`OPY-110`).
-    handles: u32 = 1_000, "open handles (number)";
+    /// Handles (readers, writers, resources) open at one time. Opening one more traps (`OPY-110`). As many as the items of
+    /// a dynamic output that a step may collect, and some more.
+    handles: u32 = 12_000, "open handles (number)";
     /// Core and component instances of the step's component. More are refused at start (`OPY-107`).
     instances: u32 = 64, "core instances (number)";
     /// Bytes that may cross in one host call, beyond the 1 MiB of a chunk. More traps (`OPY-109`).

@@ -12,7 +12,7 @@ fn job(steps: &str) -> Project {
 #[test]
 fn a_failing_op_is_told_with_all_there_is_to_know() {
     let project = job(
-        "      a: { op: probe.fail, config: { description: the rows make no sense } }\n      \
+        "      a: { op: probe.fail, inputs: { after: [] }, config: { description: the rows make no sense } }\n      \
          b: { op: probe.noop, inputs: { after: a } }\n      \
          c: { op: probe.const, config: { value: 1 } }\n",
     );

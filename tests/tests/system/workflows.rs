@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use opyard_server::model::event::RunStatus;
+use opyard_server::model::plan::Launch;
 use opyard_server::{LaunchOptions, Project as Definitions};
 use serde_json::Value;
 
@@ -81,7 +82,8 @@ fn recorded_workflows_run_end_to_end() {
             project.define(&definitions(&tasks));
             let path = project.path().join("opyard.yaml");
             let loaded = Definitions::load_for(&yard, &path, "work").await.unwrap();
-            let planned = loaded.plan("work", None, &[]).unwrap();
+            let launch = Launch { job: "work", environment: None, settings: &[] };
+            let planned = loaded.plan(&yard, &launch).await.unwrap();
             let started = yard.launch(planned.plan.into(), LaunchOptions::default()).await.unwrap();
             let end = yard.drive(started.run, Box::pin(std::future::pending())).await.unwrap();
             assert_eq!(end.status, RunStatus::Success, "{}", file.display());

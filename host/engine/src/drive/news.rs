@@ -268,7 +268,10 @@ impl Session<'_> {
             events.push(RunEvent::StepMemoMissed { step: of.step, generation: of.generation, key });
         }
         match (waits, claimed) {
-            (true, true) => Afterwards::Keep,
+            (true, true) => {
+                self.claims.grant(key);
+                Afterwards::Keep
+            }
             (false, true) => Afterwards::Release(key),
             (_, false) => {
                 self.unpark(&key);

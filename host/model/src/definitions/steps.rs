@@ -195,9 +195,6 @@ impl Reading<'_> {
             Value::Text(_) => self.port_ref(node).map(Feed::Port),
             Value::List(items) => {
                 let refs: Vec<_> = items.iter().filter_map(|item| self.port_ref(item)).collect();
-                if items.is_empty() {
-                    return self.bad_feed(node, "the list names no output");
-                }
                 (refs.len() == items.len()).then_some(Feed::FanIn(refs))
             }
             Value::Map(entries) => {
