@@ -1,0 +1,379 @@
+//! The command line as data.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Opyard runs pipelines whose ops are WebAssembly components that can touch only what they were handed.
+#[derive(Debug, Parser)]
+#[command(name = "opyard", version, max_term_width = 100)]
+#[command(after_help = "\
+Example:
+  opyard check                 is opyard.yaml right?
+  opyard run train             run the job `train`
+  opyard show latest           what came of it
+
+Exit codes: 0 success, 2 definitions or call wrong, 70 a bug of Opyard, 75 the surroundings failed (try again),
+100 the run failed, 130 canceled.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The yard: the folder of database, artifacts and compiled code [default: `.opyard` beside the definitions file]
+    #[arg(long, global = true, value_name = "DIR", env = "OPYARD_YARD", hide_env_values = true)]
+    pub(crate) yard: Option<PathBuf>,
+    /// When to use colours; `auto` respects NO_COLOR
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto", hide_possible_values = false)]
+    pub(crate) color: Color,
+    /// Write JSON, for machines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Check the definitions: every job, in every environment
+    #[command(after_help = "Example:\n  opyard check -f pipelines/opyard.yaml -e prod")]
+    Check(Check),
+    /// Show what a run would do, before anything runs
+    #[command(after_help = "Example:\n  opyard plan train --set split.seed=8")]
+    Plan(Plan),
+    /// Run a job, and wait for its end
+    #[command(after_help = "\
+Example:
+  opyard run train --set split.seed=8 --tag why=experiment
+
+Ctrl-C cancels the run and waits until everything has stopped; twice stops at once. A run is summed up on stdout; with
+--json as one JSON object, and its events as JSON lines on stderr.")]
+    Run(Run),
+    /// Ask for the end of a run, whoever drives it
+    #[command(after_help = "Example:\n  opyard cancel latest")]
+    Cancel(Cancel),
+    /// List runs, the newest first
+    #[command(after_help = "Example:\n  opyard runs --job train --status failure")]
+    Runs(Runs),
+    /// Show a run: its steps, failures, metrics, assets and metadata
+    #[command(
+        after_help = "Example:\n  opyard show latest\n  opyard show 7XK2 --json      (the end of its id is enough)"
+    )]
+    Show(Show),
+    /// Show the events of a run
+    #[command(after_help = "Example:\n  opyard events --follow\n  opyard events latest --step fit --json")]
+    Events(Events),
+    /// Ask the yard's database: a SELECT over the views runs, steps, events, artifacts, metrics, asset_events
+    #[command(after_help = "\
+Example:
+  opyard query \"select job, status, count(*) from runs group by 1, 2\"
+  opyard query \"select * from metrics where name = 'accuracy'\" --format csv")]
+    Query(Query),
+    /// List the outputs of a run
+    #[command(after_help = "Example:\n  opyard artifacts latest")]
+    Artifacts(Artifacts),
+    /// Write the bytes of one output to stdout
+    #[command(after_help = "Example:\n  opyard cat latest card\n  opyard cat latest split.train -o train.csv")]
+    Cat(Cat),
+    /// Print the JSON Schema of the definitions file, for editors
+    #[command(after_help = "Example:\n  opyard schema > opyard.schema.json")]
+    Schema,
+    /// Look at all that Opyard needs here: yard, database, artifacts, sandbox, definitions
+    #[command(after_help = "Example:\n  opyard doctor")]
+    Doctor(Doctor),
+    /// Component files
+    #[command(subcommand)]
+    Op(Op),
+}
+
+/// Verbs about component files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Op {
+    /// Show what a component ships and what it could ever reach, without running any of its ops
+    #[command(after_help = "Example:\n  opyard op inspect target/guests/penguins.wasm")]
+    Inspect(Inspect),
+}
+
+/// The definitions file.
+#[derive(Debug, Args)]
+pub(crate) struct File {
+    /// The definitions file [default: ./opyard.yaml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What is laid over the definitions.
+#[derive(Debug, Args)]
+pub(crate) struct Overlay {
+    /// The environment, a name under `environments`
+    #[arg(short, long, value_name = "ENV")]
+    pub(crate) env: Option<String>,
+    /// Set a key of a step's config; inside a graph `outer.step:key=value`
+    #[arg(long, value_name = "STEP.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Take configs from a YAML file that maps steps to configs; `--set` goes over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// Check this environment only
+    #[arg(short, long, value_name = "ENV")]
+    pub(crate) env: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The job
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+    #[command(flatten)]
+    pub(crate) overlay: Overlay,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The job
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+    #[command(flatten)]
+    pub(crate) overlay: Overlay,
+    /// Tag the run
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub(crate) tag: Vec<(String, String)>,
+    /// Run every step, whatever the memo has
+    #[arg(long)]
+    pub(crate) no_memo: bool,
+}
+
+/// Name a run: its id, the beginning or end of it, or `latest`.
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    /// The run: its id, the beginning or the end of it, or `latest`
+    pub(crate) run: String,
+    /// Why; recorded with the run
+    #[arg(long, default_value = "asked for with `opyard cancel`")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    /// Of this job only
+    #[arg(long)]
+    pub(crate) job: Option<String>,
+    /// In this status only (may be repeated)
+    #[arg(long, value_enum)]
+    pub(crate) status: Vec<Status>,
+    /// At most so many
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Status {
+    Queued,
+    Starting,
+    Started,
+    Success,
+    Failure,
+    Canceling,
+    Canceled,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The run: its id, the beginning or the end of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub(crate) run: String,
+    /// List every item of mapped steps, and every asset and metric
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// The run: its id, the beginning or the end of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub(crate) run: String,
+    /// Go on with what happens, until the run ends
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Of this step only
+    #[arg(long, value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// Of this kind only (may be repeated)
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// One SELECT
+    pub(crate) sql: String,
+    /// How to write the rows; `--json` is short for `json`
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// RFC 4180, with a header.
+    Csv,
+    /// One array of objects.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Artifacts {
+    /// The run: its id, the beginning or the end of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    /// The run: its id, the beginning or the end of it, or `latest`
+    pub(crate) run: String,
+    /// `STEP.OUTPUT`, `STEP` for its only output, `STEP.OUTPUT[KEY]` for an item
+    #[arg(value_name = "STEP.OUTPUT")]
+    pub(crate) output: String,
+    /// Write to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output_file: Option<PathBuf>,
+    /// Write binary to a terminal all the same
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The component file
+    pub(crate) component: PathBuf,
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_verb_has_an_example() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let mut todo: Vec<_> = command.get_subcommands().collect();
+        while let Some(verb) = todo.pop() {
+            if verb.has_subcommands() {
+                todo.extend(verb.get_subcommands());
+                continue;
+            }
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(verb.get_name()), "{verb}");
+            assert!(help.starts_with("Example:\n  opyard "), "{verb}");
+        }
+    }
+
+    #[test]
+    fn every_verb_is_in_the_manual() {
+        let manual = include_str!("../../../docs/cli.md");
+        for verb in Cli::command().get_subcommands() {
+            assert!(manual.contains(&format!("## `opyard {}", verb.get_name())), "{verb}");
+            for argument in verb.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(manual.contains(&format!("--{argument}")), "{verb} --{argument}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_takes_settings_tags_and_global_flags_anywhere() {
+        let cli = Cli::try_parse_from([
+            "opyard",
+            "run",
+            "train",
+            "--set",
+            "split.seed=8",
+            "--set",
+            "a.b:c=d=e",
+            "--tag",
+            "k=v=w",
+            "--yard",
+            "y",
+            "--json",
+            "-e",
+            "prod",
+            "--no-memo",
+        ]);
+        let Cli { global, verb: Verb::Run(run) } = cli.unwrap() else { panic!("not a run") };
+        assert_eq!((global.yard.unwrap(), global.json), (PathBuf::from("y"), true));
+        assert_eq!(run.overlay.set, ["split.seed=8", "a.b:c=d=e"]);
+        assert_eq!(run.tag, [("k".to_owned(), "v=w".to_owned())]);
+        assert_eq!((run.job.as_str(), run.overlay.env.as_deref(), run.no_memo), ("train", Some("prod"), true));
+    }
+
+    #[test]
+    fn wrong_calls_are_refused() {
+        for wrong in [
+            &["opyard", "run"][..],
+            &["opyard", "run", "a", "--tag", "x"],
+            &["opyard", "run", "a", "--tag", "=x"],
+            &["opyard", "cancel"],
+            &["opyard", "cat", "latest"],
+            &["opyard", "runs", "-n", "0"],
+            &["opyard", "query", "select 1", "--format", "xml"],
+            &["opyard", "rerun", "x"],
+        ] {
+            assert!(Cli::try_parse_from(wrong).unwrap_err().use_stderr(), "{wrong:?}");
+        }
+    }
+}

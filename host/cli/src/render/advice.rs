@@ -1,0 +1,58 @@
+//! What to do about a code. The page of the code says more.
+
+use opyard_server::model::error::{Blame, Code};
+
+/// Whose move it is, as a phrase.
+pub(crate) const fn whose(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Op => "the op's: its author, or the limits it was given",
+        Blame::Author => "yours: mend the definitions or the call",
+        Blame::Operator => "the operator's: the surroundings failed, not the definitions",
+        Blame::Opyard => "opyard's: this is a bug, please report it",
+    }
+}
+
+/// What to do next, in one line.
+pub(crate) const fn next(code: Code) -> &'static str {
+    match code {
+        Code::FuelExhausted => "raise the op's limit `fuel` under `grants`, or give it less to do",
+        Code::CpuExceeded => "raise the op's limit `cpu` under `grants`, or give it less to do",
+        Code::WallExceeded => "raise the step's `timeout`; a slow resource is retried with a `retry` policy",
+        Code::MemoryExceeded => "raise the op's limit `memory` under `grants`, or give it less at a time",
+        Code::HostCallLimit | Code::HandleLimit => "raise the op's limit under `grants`, or tell its author",
+        Code::OutputMissing | Code::OutputInvalid => {
+            "look at what the op was given; what it yields does not fit its description"
+        }
+        Code::ForbiddenImport => "do not trust this op before you know why it reaches for what it does not list",
+        Code::OpFailed | Code::Trapped | Code::StackOverflow => {
+            "look at its events and inputs; with the same inputs a hermetic op fails again"
+        }
+        Code::RetriesExhausted => "give the step a `retry` policy with more tries",
+        Code::NotGranted => "grant the resource under `grants`, if you trust the op with it",
+        Code::UnknownRun => "`opyard runs` lists the runs of this yard",
+        Code::UnknownOutput => "`opyard artifacts` lists the outputs of a run",
+        Code::BadQuery => {
+            "`opyard query --help` names the views; `select * from runs limit 1` shows the columns of one"
+        }
+        Code::StoreFull => "make room on the disk, then run again: what succeeded is in the memo",
+        Code::YardLocked => "wait for the other process, or name another yard with --yard",
+        Code::YardVersion => "use the newer opyard that made this yard",
+        Code::ArtifactMissing | Code::ArtifactCorrupt => "run again with --no-memo to make the value again",
+        Code::ResourceUnavailable => {
+            "look whether the resource answers, then run again; a `retry` policy does so by itself"
+        }
+        Code::ResourceDenied => {
+            "look at the `access` of resource and grant, and at the rights of the account behind it"
+        }
+        Code::FileUnreadable => "look at the path and its rights",
+        Code::Canceled => "run again: what had succeeded is in the memo",
+        _ => match code.blame() {
+            Blame::Op => "look at its events and inputs, and tell its author",
+            Blame::Author => "mend it, then `opyard check`",
+            Blame::Operator => {
+                "`opyard doctor` looks at the surroundings; then run again: what succeeded is in the memo"
+            }
+            Blame::Opyard => "report it with these lines and the output of `opyard doctor`",
+        },
+    }
+}

@@ -1,0 +1,64 @@
+//! `check`: is the definitions file right?
+
+use opyard_server::model::diagnostic::{Diagnostics, Drawing};
+use opyard_server::{Project, YardError};
+use serde_json::{Value, json};
+
+use crate::args::{self, Global};
+use crate::error::Outcome;
+use crate::exit::Exit;
+use crate::place::Place;
+use crate::render::style::{BAD, GOOD, paint};
+use crate::render::text::counted;
+use crate::screen::Screen;
+
+pub(crate) async fn check(global: &Global, args: &args::Check, screen: &Screen) -> Outcome {
+    let place = Place::of_definitions(global, &args.file);
+    // A file that is not there must not leave a yard behind.
+    let yard = if place.file.is_file() { place.open()? } else { return Err(no_file(&place).into()) };
+    let checked = match Project::load(&yard, &place.file).await {
+        Ok(project) => project.check(&yard, args.env.as_deref()).await.map(|warnings| (project, warnings)),
+        Err(error) => Err(error),
+    };
+    let file = place.file.display();
+    match checked {
+        Ok((project, warnings)) => {
+            let jobs = project.jobs().count();
+            let components = project.definitions().components().count();
+            let environments = project.definitions().environments().count();
+            if screen.json() {
+                screen.print_json(&verdict(&place, true, &warnings))?;
+            } else {
+                let found =
+                    [counted(jobs, "job"), counted(components, "component"), counted(environments, "environment")];
+                if !warnings.is_empty() {
+                    screen.print(&format!("{}\n", warnings.render(Drawing::Coloured)))?;
+                }
+                screen.print(&format!("{} {file}: {}", paint(GOOD, "ok"), found.join(", ")))?;
+            }
+            Ok(Exit::Success)
+        }
+        Err(YardError::Definitions(problems)) => {
+            if screen.json() {
+                screen.print_json(&verdict(&place, false, &problems))?;
+            } else {
+                screen.print(&problems.render(Drawing::Coloured))?;
+                screen.print(&format!("\n{} {file}", paint(BAD, "not ok")))?;
+            }
+            Ok(Exit::Wrong)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn verdict(place: &Place, ok: bool, problems: &Diagnostics) -> Value {
+    json!({ "file": place.file, "ok": ok, "problems": problems })
+}
+
+/// There is no definitions file where one was looked for.
+pub(crate) fn no_file(place: &Place) -> YardError {
+    let text =
+        format!("there is no definitions file {}; go to its folder, or name it with -f FILE", place.file.display());
+    // The call names the wrong place: nothing of the surroundings failed.
+    YardError::Failed(opyard_server::model::error::Failure::new(opyard_server::model::error::Code::BadSetting, text))
+}

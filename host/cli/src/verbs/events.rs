@@ -1,0 +1,69 @@
+//! `events`: what happened, one line each.
+
+use opyard_server::model::error::Code;
+use opyard_server::model::event::Recorded;
+use opyard_server::model::id::StepKey;
+use serde_json::json;
+
+use crate::args::{self, Global};
+use crate::error::{CliError, Outcome};
+use crate::exit::Exit;
+use crate::place::{Place, here};
+use crate::render;
+use crate::run_name;
+use crate::screen::Screen;
+
+/// Which events are shown.
+struct Filter {
+    step: Option<StepKey>,
+    kinds: Vec<String>,
+}
+
+impl Filter {
+    /// A step key takes its mapped items along.
+    fn takes(&self, recorded: &Recorded) -> bool {
+        let step = self.step.as_ref().is_none_or(|wanted| {
+            recorded
+                .event
+                .step()
+                .is_some_and(|step| step.path == wanted.path && step.mapping.starts_with(&wanted.mapping))
+        });
+        step && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == recorded.event.kind()))
+    }
+}
+
+pub(crate) async fn events(global: &Global, args: &args::Events, screen: &Screen) -> Outcome {
+    let step = match &args.step {
+        Some(step) => Some(step.parse().map_err(|error| CliError::new(Code::UnknownStep, format!("{error}")))?),
+        None => None,
+    };
+    let filter = Filter { step, kinds: args.kind.clone() };
+    let yard = Place::of_yard(global, &args.file, &here()?).open_existing()?;
+    let run = run_name::find(&yard, &args.run).await?;
+    yard.summary(run).await?;
+    if !args.follow {
+        for recorded in yard.events(run).await?.iter().filter(|recorded| filter.takes(recorded)) {
+            show(recorded, screen)?;
+        }
+        return Ok(Exit::Success);
+    }
+    let mut following = yard.follow(run, 0);
+    while let Some(recorded) = following.next().await {
+        let recorded = recorded?;
+        if filter.takes(&recorded) {
+            show(&recorded, screen)?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn show(recorded: &Recorded, screen: &Screen) -> std::io::Result<()> {
+    if screen.json() { screen.print_json_line(&json(recorded)) } else { screen.print(&render::event::line(recorded)) }
+}
+
+/// An event on one line: its place, its moment in words, its kind, its payload.
+pub(crate) fn json(recorded: &Recorded) -> serde_json::Value {
+    let Recorded { run, seq, at, event } = recorded;
+    let payload: serde_json::Value = serde_json::from_str(&event.payload()).unwrap_or_default();
+    json!({ "run": run, "seq": seq, "at": at.to_string(), "kind": event.kind(), "step": event.step(), "data": payload })
+}

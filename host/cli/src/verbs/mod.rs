@@ -1,0 +1,81 @@
+//! One module a verb, or family of verbs.
+
+mod check;
+mod doctor;
+mod events;
+mod inspect;
+mod live;
+mod outputs;
+mod plan;
+mod query;
+mod run;
+mod runs;
+
+use opyard_server::model::definitions;
+use opyard_server::model::definitions::Setting;
+use opyard_server::model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
+use opyard_server::model::error::Code;
+
+use crate::args::{Cli, Op, Overlay, Verb};
+use crate::error::{CliError, Outcome};
+use crate::exit::Exit;
+use crate::screen::Screen;
+
+/// Does what the command line says.
+pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
+    let Cli { global, verb } = cli;
+    match verb {
+        Verb::Check(args) => check::check(&global, &args, screen).await,
+        Verb::Plan(args) => plan::plan(&global, &args, screen).await,
+        Verb::Run(args) => Box::pin(run::run(&global, args, screen)).await,
+        Verb::Cancel(args) => runs::cancel(&global, &args, screen).await,
+        Verb::Runs(args) => runs::runs(&global, &args, screen).await,
+        Verb::Show(args) => runs::show(&global, &args, screen).await,
+        Verb::Events(args) => events::events(&global, &args, screen).await,
+        Verb::Query(args) => query::query(&global, &args, screen).await,
+        Verb::Artifacts(args) => outputs::artifacts(&global, &args, screen).await,
+        Verb::Cat(args) => outputs::cat(&global, &args, screen).await,
+        Verb::Schema => {
+            screen.print_json(&definitions::schema())?;
+            Ok(Exit::Success)
+        }
+        Verb::Doctor(args) => doctor::doctor(&global, &args, screen).await,
+        Verb::Op(Op::Inspect(args)) => inspect::inspect(&global, &args, screen).await,
+    }
+}
+
+/// Reads what is laid over the definitions: files first, then `--set`.
+///
+/// # Errors
+/// All that is wrong with them.
+fn settings(overlay: &Overlay) -> Result<Vec<Setting>, CliError> {
+    let mut settings = Vec::new();
+    let mut problems = Diagnostics::default();
+    for path in &overlay.config {
+        let name = path.display().to_string();
+        let unreadable = |error: std::io::Error| CliError::new(Code::FileUnreadable, format!("{name}: {error}"));
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let mut bytes = Vec::new();
+        let mut bounded = std::io::Read::take(file, MAX_SOURCE as u64 + 1);
+        std::io::Read::read_to_end(&mut bounded, &mut bytes).map_err(unreadable)?;
+        match Source::from_bytes(&name, &bytes).and_then(|source| Setting::from_file(&source)) {
+            Ok(read) => settings.extend(read),
+            Err(more) => problems.append(more),
+        }
+    }
+    for text in &overlay.set {
+        match Setting::parse(text) {
+            Ok(setting) => settings.push(setting),
+            Err(more) => problems.append(more),
+        }
+    }
+    if problems.is_empty() { Ok(settings) } else { Err(problems.into()) }
+}
+
+/// Says what is allowed but probably not meant.
+fn note_warnings(warnings: &Diagnostics, screen: &Screen) {
+    if !warnings.is_empty() && !screen.json() {
+        screen.note(&warnings.render(opyard_server::model::diagnostic::Drawing::Coloured));
+        screen.note("\n");
+    }
+}
