@@ -38,12 +38,7 @@ impl Screen {
 
     /// Writes a result for machines.
     pub(crate) fn print_json(self, value: &Value) -> io::Result<()> {
-        self.print_as_is(&json(&format!("{value:#}")))
-    }
-
-    /// Writes a result for machines on one line.
-    pub(crate) fn print_json_line(self, value: &Value) -> io::Result<()> {
-        self.print_as_is(&json(&value.to_string()))
+        self.print_as_is(&json_text(&format!("{value:#}")))
     }
 
     /// Writes a result that has no styles: what looks like one is part of it.
@@ -53,7 +48,7 @@ impl Screen {
 
     /// Writes an object for machines on the way to the result, on one line.
     pub(crate) fn note_json(self, value: &Value) {
-        drop(write(io::stderr().lock(), &json(&value.to_string())));
+        drop(write(io::stderr().lock(), &json_text(&value.to_string())));
     }
 
     /// Writes something on the way to the result, or about it. Whoever closed stderr does not want to know.
@@ -75,7 +70,7 @@ impl Screen {
 
 /// JSON text that cannot drive a terminal: strings are the only place where such characters may be, and they may be
 /// escaped there.
-fn json(text: &str) -> String {
+pub(crate) fn json_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -102,7 +97,7 @@ mod tests {
     #[test]
     fn json_means_the_same_and_cannot_drive_a_terminal() {
         let value = serde_json::json!({ "a\u{9b}": "\u{1b}[2J\u{202e}\u{7f}ä" });
-        let written = json(&value.to_string());
+        let written = json_text(&value.to_string());
         assert!(!written.contains(char::is_control) && !written.contains('\u{202e}'));
         assert_eq!(serde_json::from_str::<Value>(&written).ok(), Some(value));
     }

@@ -115,6 +115,8 @@ codes! {
     240 UnknownOutput "no output of that name in this run";
     241 NotSupported "something that this version does not do yet";
     242 MissingKey "a key that has to be there is not";
+    243 NoDefinitions "no definitions file where one was looked for";
+    244 BadCall "a call that cannot be answered as it was made";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";

@@ -28,6 +28,7 @@ pub(crate) const fn next(code: Code) -> &'static str {
             "look at its events and inputs; with the same inputs a hermetic op fails again"
         }
         Code::RetriesExhausted => "give the step a `retry` policy with more tries",
+        Code::NoDefinitions | Code::BadCall => "change the call; `--help` of the verb shows an example",
         Code::NotGranted => "grant the resource under `grants`, if you trust the op with it",
         Code::UnknownRun => "`opyard runs` lists the runs of this yard",
         Code::UnknownOutput => "`opyard artifacts` lists the outputs of a run",

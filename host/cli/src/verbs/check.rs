@@ -1,11 +1,12 @@
 //! `check`: is the definitions file right?
 
 use opyard_server::model::diagnostic::{Diagnostics, Drawing};
+use opyard_server::model::error::Code;
 use opyard_server::{Project, YardError};
 use serde_json::{Value, json};
 
 use crate::args::{self, Global};
-use crate::error::Outcome;
+use crate::error::{CliError, Outcome};
 use crate::exit::Exit;
 use crate::place::Place;
 use crate::render::style::{BAD, GOOD, paint};
@@ -15,7 +16,7 @@ use crate::screen::Screen;
 pub(crate) async fn check(global: &Global, args: &args::Check, screen: &Screen) -> Outcome {
     let place = Place::of_definitions(global, &args.file);
     // A file that is not there must not leave a yard behind.
-    let yard = if place.file.is_file() { place.open()? } else { return Err(no_file(&place).into()) };
+    let yard = if place.file.is_file() { place.open()? } else { return Err(no_file(&place)) };
     let checked = match Project::load(&yard, &place.file).await {
         Ok(project) => project.check(&yard, args.env.as_deref()).await.map(|warnings| (project, warnings)),
         Err(error) => Err(error),
@@ -56,9 +57,7 @@ fn verdict(place: &Place, ok: bool, problems: &Diagnostics) -> Value {
 }
 
 /// There is no definitions file where one was looked for.
-pub(crate) fn no_file(place: &Place) -> YardError {
-    let text =
-        format!("there is no definitions file {}; go to its folder, or name it with -f FILE", place.file.display());
-    // The call names the wrong place: nothing of the surroundings failed.
-    YardError::Failed(opyard_server::model::error::Failure::new(opyard_server::model::error::Code::BadSetting, text))
+pub(crate) fn no_file(place: &Place) -> CliError {
+    let file = place.file.display();
+    CliError::new(Code::NoDefinitions, format!("there is no file {file}; go to its folder, or name it with -f FILE"))
 }

@@ -11,7 +11,10 @@ use crate::exit::Exit;
 use crate::place::{Place, here};
 use crate::render;
 use crate::run_name;
-use crate::screen::Screen;
+use crate::screen::{Screen, json_text};
+
+/// Lines that are written together.
+const AT_ONCE: usize = 1_000;
 
 /// Which events are shown.
 struct Filter {
@@ -42,8 +45,11 @@ pub(crate) async fn events(global: &Global, args: &args::Events, screen: &Screen
     let run = run_name::find(&yard, &args.run).await?;
     yard.summary(run).await?;
     if !args.follow {
-        for recorded in yard.events(run).await?.iter().filter(|recorded| filter.takes(recorded)) {
-            show(recorded, screen)?;
+        let events = yard.events(run).await?;
+        let chosen: Vec<_> = events.iter().filter(|recorded| filter.takes(recorded)).collect();
+        for some in chosen.chunks(AT_ONCE) {
+            let lines: Vec<_> = some.iter().map(|recorded| line(recorded, screen)).collect();
+            screen.print(&lines.join("\n"))?;
         }
         return Ok(Exit::Success);
     }
@@ -51,14 +57,14 @@ pub(crate) async fn events(global: &Global, args: &args::Events, screen: &Screen
     while let Some(recorded) = following.next().await {
         let recorded = recorded?;
         if filter.takes(&recorded) {
-            show(&recorded, screen)?;
+            screen.print(&line(&recorded, screen))?;
         }
     }
     Ok(Exit::Success)
 }
 
-fn show(recorded: &Recorded, screen: &Screen) -> std::io::Result<()> {
-    if screen.json() { screen.print_json_line(&json(recorded)) } else { screen.print(&render::event::line(recorded)) }
+fn line(recorded: &Recorded, screen: &Screen) -> String {
+    if screen.json() { json_text(&json(recorded).to_string()) } else { render::event::line(recorded) }
 }
 
 /// An event on one line: its place, its moment in words, its kind, its payload.

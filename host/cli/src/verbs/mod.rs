@@ -74,7 +74,9 @@ fn settings(overlay: &Overlay) -> Result<Vec<Setting>, CliError> {
 
 /// Says what is allowed but probably not meant.
 fn note_warnings(warnings: &Diagnostics, screen: &Screen) {
-    if !warnings.is_empty() && !screen.json() {
+    if !warnings.is_empty() && screen.json() {
+        screen.note_json(&serde_json::json!({ "warnings": warnings }));
+    } else if !warnings.is_empty() {
         screen.note(&warnings.render(opyard_server::model::diagnostic::Drawing::Coloured));
         screen.note("\n");
     }

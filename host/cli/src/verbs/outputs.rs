@@ -113,7 +113,7 @@ pub(crate) async fn cat(global: &Global, args: &args::Cat, screen: &Screen) -> O
                 value.media_type,
                 quantity::size(value.artifact.size)
             );
-            return Err(CliError::new(Code::BadSetting, text));
+            return Err(CliError::new(Code::BadCall, text));
         }
         io::stdout().lock().write_all(&chunk)?;
     }

@@ -22,7 +22,7 @@ pub(crate) async fn plan(global: &Global, args: &args::Plan, screen: &Screen) ->
     let place = Place::of_definitions(global, &args.file);
     let settings = settings(&args.overlay)?;
     if !place.file.is_file() {
-        return Err(check::no_file(&place).into());
+        return Err(check::no_file(&place));
     }
     let yard = place.open()?;
     let project = Project::load_for(&yard, &place.file, &args.job).await?;

@@ -24,7 +24,7 @@ pub(crate) async fn run(global: &Global, args: args::Run, screen: &Screen) -> Ou
     let place = Place::of_definitions(global, &args.file);
     let settings = settings(&args.overlay)?;
     if !place.file.is_file() {
-        return Err(check::no_file(&place).into());
+        return Err(check::no_file(&place));
     }
     let yard = place.open()?;
     let project = Project::load_for(&yard, &place.file, &args.job).await?;
@@ -75,15 +75,17 @@ async fn watch(
     let mut report = Report::default();
     let mut cancel = Some(cancel);
     let mut end = None;
+    let mut following = true;
     while end.is_none() {
         tokio::select! {
-            next = events.next(), if report.ended_at.is_none() => {
-                if let Some(recorded) = next {
+            next = events.next(), if following => match next {
+                Some(recorded) => {
                     let recorded = recorded?;
                     report.apply(&recorded);
                     watch.saw(&report, &recorded);
                 }
-            }
+                None => following = false,
+            },
             ended = driving.join_next() => end = Some(joined(ended)?),
             reason = interrupts.next() => match cancel.take() {
                 Some(cancel) => {
