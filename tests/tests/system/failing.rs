@@ -16,9 +16,10 @@ fn a_failing_op_is_told_with_all_there_is_to_know() {
          b: { op: probe.noop, inputs: { after: a } }\n      \
          c: { op: probe.const, config: { value: 1 } }\n",
     );
-    let (_, err) = project.expect(&["run", "work"], 100);
+    let (out, err) = project.expect(&["run", "work"], 100);
+    let told = out + &err;
     for part in ["OPY-101", "the rows make no sense", "species", "Gentoo", "docs/errors/OPY-101.md", "opyard show"] {
-        assert!(err.contains(part), "`{part}` is not in:\n{err}");
+        assert!(told.contains(part), "`{part}` is not in:\n{told}");
     }
     let run = project.last_run();
     assert_eq!(run.steps("step_failure"), set(&["a"]));
