@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) if answer.kind() == ErrorKind::MissingSubcommand => {
-            drop(Cli::command().print_help());
+            anstream::eprint!("{}", Cli::command().render_help().ansi());
             return Exit::Wrong.into();
         }
         Err(answer) => {
