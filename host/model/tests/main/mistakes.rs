@@ -78,6 +78,8 @@ fn every_mistake_is_explained() {
         Code::UnknownRun,
         Code::BadQuery,
         Code::UnknownOutput,
+        Code::NoDefinitions,
+        Code::BadCall,
     ];
     let missing: Vec<_> = Code::ALL
         .iter()
