@@ -149,8 +149,7 @@ impl Project {
     /// # Errors
     /// All that is wrong with it, and with the settings.
     pub async fn plan(&self, yard: &Yard, launch: &Launch<'_>) -> Result<PlannedJob, YardError> {
-        let (plan, warnings) =
-            self.planning(yard, |planning| Plan::build(&self.definitions, launch, planning)).await?;
+        let (plan, warnings) = self.planning(yard, |planning| Plan::build(&self.definitions, launch, planning)).await?;
         Ok(PlannedJob { plan, warnings })
     }
 
@@ -174,7 +173,12 @@ impl Project {
                         None
                     }
                 };
-                plan(&Planning { catalog: &self.catalog, artifacts: &artifacts, defaults: &defaults, ceiling: &ceiling })
+                plan(&Planning {
+                    catalog: &self.catalog,
+                    artifacts: &artifacts,
+                    defaults: &defaults,
+                    ceiling: &ceiling,
+                })
             };
             let asked = asked.into_inner();
             if asked.is_empty() {

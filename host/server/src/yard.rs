@@ -205,7 +205,8 @@ impl Yard {
     /// When there is no such run.
     pub async fn outputs(&self, run: RunId) -> Result<Vec<Found>, YardError> {
         let (plan, state) = self.state(run).await?;
-        let succeeded = state.instances().filter(|(_, instance)| matches!(instance.state.name(), "success" | "memoized"));
+        let succeeded =
+            state.instances().filter(|(_, instance)| matches!(instance.state.name(), "success" | "memoized"));
         let found = succeeded.flat_map(|(id, instance)| {
             let step = id.step_key(&plan);
             let outputs = instance.yielded(&plan.step(id.step).outputs);

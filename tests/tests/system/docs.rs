@@ -41,7 +41,9 @@ fn the_commands_of_the_readme_work() {
     );
     let path = path.unwrap();
     let mut ran = 0;
-    for command in blocks(&readme, "console").iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ ")) {
+    for command in
+        blocks(&readme, "console").iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ "))
+    {
         if command.starts_with("cargo ") || command.starts_with("export ") {
             continue;
         }

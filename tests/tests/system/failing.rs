@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::harness::{Project, binaries, set};
 
 fn job(steps: &str) -> Project {
-    Project::new(&format!("opyard: 1\ncomponents:\n  probe: {{ path: \"{{{{probe}}}}\" }}\njobs:\n  work:\n    steps:\n{steps}"))
+    Project::new(&format!(
+        "opyard: 1\ncomponents:\n  probe: {{ path: \"{{{{probe}}}}\" }}\njobs:\n  work:\n    steps:\n{steps}"
+    ))
 }
 
 #[test]
@@ -46,7 +48,9 @@ fn each_way_to_go_too_far_has_its_code() {
 
 #[test]
 fn an_interrupt_cancels_cleanly() {
-    let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n      b: { op: probe.noop, inputs: { after: a } }\n");
+    let project = job(
+        "      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n      b: { op: probe.noop, inputs: { after: a } }\n",
+    );
     let mut child = Command::new(binaries().join("opyard"))
         .args(["run", "work"])
         .current_dir(project.path())
@@ -81,7 +85,8 @@ fn another_process_can_cancel() {
 
 impl Project {
     fn last_step_started(&self) -> bool {
-        let output = self.opyard(&["query", "select count(*) as n from events where kind = 'step_start'", "--format", "csv"]);
+        let output =
+            self.opyard(&["query", "select count(*) as n from events where kind = 'step_start'", "--format", "csv"]);
         String::from_utf8_lossy(&output.stdout).lines().nth(1) == Some("1")
     }
 }

@@ -13,8 +13,16 @@ const HOUSE: [(&str, &[&str], &[&str]); 7] = [
     ("opyard-model", &["tokio", "wasmtime", "wasmtime-wasi", "object_store", "axum", "rusqlite", "reqwest"], &[]),
     ("opyard-store", &["wasmtime", "wasmtime-wasi", "petgraph", "axum"], &["opyard-model"]),
     ("opyard-resources", &["wasmtime", "wasmtime-wasi", "petgraph", "axum"], &["opyard-model", "opyard-store"]),
-    ("opyard-sandbox", &["petgraph", "object_store", "axum", "rusqlite"], &["opyard-model", "opyard-store", "opyard-resources"]),
-    ("opyard-engine", &["wasmtime", "wasmtime-wasi", "object_store", "axum", "rusqlite"], &["opyard-model", "opyard-store"]),
+    (
+        "opyard-sandbox",
+        &["petgraph", "object_store", "axum", "rusqlite"],
+        &["opyard-model", "opyard-store", "opyard-resources"],
+    ),
+    (
+        "opyard-engine",
+        &["wasmtime", "wasmtime-wasi", "object_store", "axum", "rusqlite"],
+        &["opyard-model", "opyard-store"],
+    ),
     (
         "opyard-server",
         &["wasmtime", "wasmtime-wasi", "petgraph", "rusqlite"],
@@ -29,7 +37,8 @@ const DECODERS: [&str; 8] = ["arrow", "arrow-array", "arrow-ipc", "parquet", "cs
 #[test]
 fn crates_import_only_what_their_layer_may() {
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
-    let packages: BTreeMap<_, _> = metadata.packages.iter().map(|package| (package.name.to_string(), package)).collect();
+    let packages: BTreeMap<_, _> =
+        metadata.packages.iter().map(|package| (package.name.to_string(), package)).collect();
     for (name, never, ours) in HOUSE {
         let package = packages[name];
         for dependency in package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal) {

@@ -96,7 +96,11 @@ fn recorded_workflows_run_end_to_end() {
                 let mut reader = yard.open_value(&found.output.value).await.unwrap();
                 let bytes = reader.read_at(0, 64).await.unwrap();
                 let value: f64 = serde_json::from_slice(&bytes).unwrap();
-                assert!((value - expected[number]).abs() <= expected[number].abs() * 1e-12, "{}: t{number}", file.display());
+                assert!(
+                    (value - expected[number]).abs() <= expected[number].abs() * 1e-12,
+                    "{}: t{number}",
+                    file.display()
+                );
             }
         }
         yard.close().await;
