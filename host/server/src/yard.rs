@@ -277,7 +277,11 @@ impl Yard {
         findings.push(Health {
             subject: "sandbox",
             well: true,
-            finding: format!("wasmtime {} starts, with {} MiB a memory at most", opyard_sandbox::WASMTIME, 1024),
+            finding: format!(
+                "wasmtime {} starts, with {} a memory at most",
+                opyard_sandbox::WASMTIME,
+                SandboxSettings::default().max_memory
+            ),
         });
         findings
     }
