@@ -208,3 +208,101 @@ async fn an_altered_log_is_not_read() {
     }
     yard.store.close().await;
 }
+
+/// Puts a small value and streams a large one, trying again until both are acknowledged. Returns how often it took.
+async fn put_both(store: &dyn ArtifactStore, small: &bytes::Bytes, large: &bytes::Bytes) -> u32 {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        assert!(tries < 20, "the faults do not end");
+        let attempt = async {
+            store.put(small.clone()).await?.durable.wait().await?;
+            let mut writer = store.begin().await?;
+            for chunk in large.chunks(50_000) {
+                writer.write(bytes::Bytes::copy_from_slice(chunk)).await?;
+            }
+            writer.finish().await?.durable.wait().await
+        };
+        if attempt.await.is_ok() {
+            return tries;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_faulty_artifact_store_keeps_each_value_once_and_whole() {
+    use futures::TryStreamExt as _;
+    let yard = Yard::new("file:");
+    let kinds = [Fault::Fail, Fault::Delay(Duration::from_millis(1)), Fault::Truncate, Fault::LoseAcknowledgement];
+    let operations = [Operation::Put, Operation::Begin, Operation::Write, Operation::Finish];
+    for (number, (fault, operation)) in kinds.into_iter().flat_map(|f| operations.map(|o| (f, o))).enumerate() {
+        let tenant = yard.tenant(&format!("t{number}"));
+        let faults = Faults::none();
+        faults.at(operation, 1, fault);
+        let store = faults.artifacts(tenant.artifacts());
+        let small = bytes::Bytes::from(format!("small {number}"));
+        let large: bytes::Bytes = (0..200_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>().into();
+        let tries = put_both(store.as_ref(), &small, &large).await;
+        assert_eq!(tries > 1, !matches!(fault, Fault::Delay(_)), "{fault:?} of {operation:?} was told");
+        // What was tried again is there once, and reads back: also when a read fails, or is cut short, on the way.
+        let listed: Vec<_> = tenant.artifacts().list().try_collect().await.unwrap();
+        assert_eq!(listed.len(), 2, "{fault:?} of {operation:?}: {listed:?}");
+        for (value, artifact) in
+            [&small, &large].into_iter().map(|value| (value, opyard_model::value::ArtifactRef::of(value)))
+        {
+            faults.at(Operation::Get, 1, Fault::Fail).at(Operation::ReadAt, 1, Fault::Truncate);
+            assert!(store.get(artifact.digest).await.is_err());
+            let mut reader = store.get(artifact.digest).await.unwrap();
+            let mut read = Vec::new();
+            while read.len() < value.len() {
+                let chunk = reader.read_at(read.len() as u64, 1 << 20).await.unwrap();
+                assert!(!chunk.is_empty());
+                read.extend_from_slice(&chunk);
+            }
+            assert_eq!(read, *value);
+        }
+    }
+    yard.store.close().await;
+}
+
+#[tokio::test]
+async fn a_faulty_memo_forgets_no_result_and_keeps_no_key() {
+    use crate::memo::MemoAnswer;
+    let yard = Yard::new("memory:///");
+    let lease = Duration::from_secs(30);
+    for (number, fault) in
+        [Fault::Fail, Fault::Delay(Duration::from_millis(1)), Fault::Truncate, Fault::LoseAcknowledgement]
+            .into_iter()
+            .enumerate()
+    {
+        let tenant = yard.tenant(&format!("m{number}"));
+        let artifact = tenant.artifacts().put(b"value".as_slice().into()).await.unwrap().artifact;
+        let faults = Faults::none();
+        let memos = faults.memos(tenant.memos());
+        let key = opyard_model::digest::Digest::of(b"key");
+        faults.at(Operation::LookUp, 1, fault).at(Operation::Record, 1, fault).at(Operation::Release, 1, fault);
+        // The asker of a look-up that failed asks again, and holds the key then.
+        let answers = loop {
+            match memos.look_up(&[key], None, run(1), lease).await {
+                Ok(answers) => break answers,
+                Err(_) => assert!(!matches!(fault, Fault::Delay(_))),
+            }
+        };
+        assert_eq!(answers, [MemoAnswer::Miss]);
+        // Letting go fails, or seems to: trying again does it, and another may have the key.
+        while memos.release(key, run(1)).await.is_err() {}
+        assert_eq!(memos.look_up(&[key], None, run(2), lease).await.unwrap(), [MemoAnswer::Miss]);
+        let made = entry(key, run(2), artifact, at(1));
+        loop {
+            match memos.record(made.clone()).await {
+                Ok(durable) => break durable.wait().await.unwrap(),
+                Err(_) => assert!(!matches!(fault, Fault::Delay(_))),
+            }
+        }
+        // First writer wins, however often it was told.
+        memos.record(entry(key, run(3), artifact, at(2))).await.unwrap().wait().await.unwrap();
+        let answers = memos.look_up(&[key], None, run(3), lease).await.unwrap();
+        assert_eq!(answers, [MemoAnswer::Hit(Box::new(made))]);
+    }
+    yard.store.close().await;
+}
