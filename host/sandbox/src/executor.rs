@@ -263,15 +263,17 @@ impl<'a> Visit<'a> {
         Self { sandbox, store, limits, outbox, meter }
     }
 
-    async fn run(mut self, loaded: &Loaded, said: &dyn Said) -> StepOutcome {
+    async fn run(self, loaded: &Loaded, said: &dyn Said) -> StepOutcome {
         let Ok(_slot) = self.sandbox.slots.acquire().await else {
             let failure = Failure::new(Code::Invariant, "the sandbox is closed");
             return StepOutcome { result: StepResult::Failure(failure), usage: Usage::default() };
         };
+        // Dropped before the slot, whichever way this ends: whoever gets the slot next finds its place in the pool free.
+        let mut this = self;
         let start = Instant::now();
         let result = {
-            let (meter, outbox, wall) = (Arc::clone(&self.meter), Arc::clone(&self.outbox), self.limits.wall);
-            let mut visit = pin!(self.visit(loaded));
+            let (meter, outbox, wall) = (Arc::clone(&this.meter), Arc::clone(&this.outbox), this.limits.wall);
+            let mut visit = pin!(this.visit(loaded));
             // What the guest says goes out, and its time is taken, each time that it pauses: at a tick, or to wait.
             let watched = poll_fn(|context| {
                 meter.enter();
@@ -283,12 +285,12 @@ impl<'a> Visit<'a> {
             tokio::time::timeout(wall, watched).await.unwrap_or_else(|_| StepResult::Failure(too_slow(wall)))
         };
         // What is still open goes: a line that was begun is said, a value that was not committed is forgotten.
-        self.store.data_mut().table = ResourceTable::new();
-        self.outbox.close(said);
-        let guard = &self.store.data().guard;
+        this.store.data_mut().table = ResourceTable::new();
+        this.outbox.close(said);
+        let guard = &this.store.data().guard;
         let usage = Usage {
-            fuel: self.limits.fuel.saturating_sub(self.store.get_fuel().unwrap_or(0)),
-            cpu: self.meter.total(),
+            fuel: this.limits.fuel.saturating_sub(this.store.get_fuel().unwrap_or(0)),
+            cpu: this.meter.total(),
             wall: start.elapsed(),
             peak_memory: guard.peak_memory,
             read_bytes: guard.read_bytes,

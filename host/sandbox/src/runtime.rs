@@ -78,11 +78,12 @@ fn config(slots: u32, max_memory: usize) -> Config {
 
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(slots)
+    pool.total_component_instances(slots + 3 * DECOMMIT_BATCH)
         .total_core_instances(slots * MAX_CORE_INSTANCES)
         .total_memories(slots * MAX_MEMORIES)
         .total_tables(slots * MAX_TABLES)
-        .total_stacks(slots)
+        // What a call gives back is reset in batches, and is free only then: a batch or two of room beyond the slots.
+        .total_stacks(slots + 3 * DECOMMIT_BATCH)
         .total_gc_heaps(0)
         .max_core_instances_per_component(MAX_CORE_INSTANCES)
         .max_memories_per_component(MAX_MEMORIES)
@@ -94,7 +95,7 @@ fn config(slots: u32, max_memory: usize) -> Config {
         .max_component_instance_size(2 << 20)
         .max_core_instance_size(1 << 20)
         .max_unused_warm_slots(slots)
-        .decommit_batch_size(16)
+        .decommit_batch_size(DECOMMIT_BATCH as usize)
         // Without the kernel's page map, keeping memory resident means writing to pages that the guest never touched.
         .linear_memory_keep_resident(if scan { 256 << 10 } else { 0 })
         .table_keep_resident(if scan { 16 << 10 } else { 0 })
@@ -103,6 +104,9 @@ fn config(slots: u32, max_memory: usize) -> Config {
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
+
+/// How many places of the pool are reset at a time.
+const DECOMMIT_BATCH: u32 = 16;
 
 /// A thread of its own, so that no load of the async runtime can stop the clock. It ends with the engine.
 fn tick(engine: &Engine) -> Result<(), SandboxError> {
