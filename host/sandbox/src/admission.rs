@@ -10,6 +10,8 @@ use opyard_model::error::{Code, Failure, sanitize};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
 
+use crate::imports::{self, CONTRACT_VERSION, Known};
+
 /// The contract that this host speaks.
 const CONTRACT: &str = "opyard:op/ops@0.1.0";
 
@@ -29,54 +31,6 @@ const MAX_LOOP_NESTING: u32 = 100;
 const MAX_LOOPS: u32 = 10_000;
 /// Most targets of one jump table.
 const MAX_TARGETS: u32 = 65_536;
-
-/// Imports that something here answers to, with version, or (for WASI) up to the version.
-const CONTRACT_IMPORTS: &[&str] = &[
-    "opyard:op/types@0.1.0",
-    "opyard:op/context@0.1.0",
-    "opyard:op/execution@0.1.0",
-    "opyard:op/values@0.1.0",
-    "opyard:op/io@0.1.0",
-    "opyard:op/events@0.1.0",
-    "opyard:op/definitions@0.1.0",
-    "opyard:resources/errors@0.1.0",
-    "opyard:resources/blobs@0.1.0",
-    "opyard:resources/object-store@0.1.0",
-    "opyard:resources/key-value@0.1.0",
-    "opyard:resources/http-client@0.1.0",
-    "opyard:resources/model-registry@0.1.0",
-    "opyard:resources/secrets@0.1.0",
-];
-const WASI_VERSION: &str = "0.2.";
-const WASI_IMPORTS: &[&str] = &[
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:clocks/wall-clock",
-    "wasi:clocks/monotonic-clock",
-    "wasi:random/random",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/stderr",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:cli/terminal-stderr",
-    "wasi:filesystem/types",
-    "wasi:filesystem/preopens",
-    "wasi:sockets/network",
-    "wasi:sockets/instance-network",
-    "wasi:sockets/ip-name-lookup",
-    "wasi:sockets/tcp",
-    "wasi:sockets/tcp-create-socket",
-    "wasi:sockets/udp",
-    "wasi:sockets/udp-create-socket",
-];
 
 /// A component whose shape was checked, and nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,20 +201,20 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_imports(imports: &BTreeSet<String>) -> Result<(), Failure> {
-    for import in imports {
-        let (name, version) = import.split_once('@').unwrap_or((import, ""));
-        let is_wasi = WASI_IMPORTS.contains(&name) && version.starts_with(WASI_VERSION);
-        if CONTRACT_IMPORTS.contains(&import.as_str()) || is_wasi {
-            continue;
+fn check_imports(found: &BTreeSet<String>) -> Result<(), Failure> {
+    for import in found {
+        let shown = || sanitize(import, 200);
+        match imports::known(import) {
+            Known::As(_) => {}
+            Known::OtherContract => {
+                let text = format!("the component imports '{}'; this host knows version {CONTRACT_VERSION} of it", shown());
+                return Err(Failure::new(Code::ContractVersion, text));
+            }
+            Known::Not => {
+                let text = format!("the component imports '{}', which nothing here answers to", shown());
+                return Err(Failure::new(Code::UnknownImport, text));
+            }
         }
-        let shown = sanitize(import, 200);
-        if CONTRACT_IMPORTS.iter().any(|known| known.split('@').next() == Some(name)) {
-            let text = format!("the component imports '{shown}'; this host knows version 0.1.0 of it");
-            return Err(Failure::new(Code::ContractVersion, text));
-        }
-        let text = format!("the component imports '{shown}', which nothing here answers to");
-        return Err(Failure::new(Code::UnknownImport, text));
     }
     Ok(())
 }

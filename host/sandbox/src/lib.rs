@@ -21,6 +21,7 @@ mod executor;
 mod gate;
 mod guard;
 mod host;
+mod imports;
 mod json_check;
 mod metadata;
 mod outbox;

@@ -10,37 +10,11 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType, Val};
 
 use crate::gate::forbidden;
+use crate::imports::{self, Behind, Known};
 use crate::state::HostState;
 
 /// What stands behind handles that cannot be had.
 struct Nothing;
-
-/// The names of the interfaces that [`super::linker`] links, without version.
-const LINKED: &[&str] = &[
-    "opyard:op/types",
-    "opyard:op/context",
-    "opyard:op/execution",
-    "opyard:op/values",
-    "opyard:op/io",
-    "opyard:op/events",
-    "opyard:op/definitions",
-    "opyard:resources/errors",
-    "opyard:resources/blobs",
-    "opyard:resources/object-store",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:clocks/wall-clock",
-    "wasi:clocks/monotonic-clock",
-    "wasi:random/random",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/stderr",
-];
 
 /// How a call of a function ends.
 #[derive(Clone, Copy)]
@@ -68,16 +42,15 @@ fn answer(import: &str, function: &str) -> Answer {
     }
 }
 
-/// Links what `component` imports beyond [`LINKED`]. Admission has refused imports that nobody knows.
+/// Links what `component` imports beyond what [`super::linker`] links. Admission has refused imports that nobody knows.
 pub(crate) fn add_to_linker(
     linker: &mut Linker<HostState>,
     engine: &Engine,
     component: &Component,
 ) -> wasmtime::Result<()> {
     for (import, item) in component.component_type().imports(engine) {
-        let name = import.split('@').next().unwrap_or(import);
         let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
-        if LINKED.contains(&name) {
+        if imports::known(import) != Known::As(Behind::Nothing) {
             continue;
         }
         let mut instance = linker.instance(import)?;
