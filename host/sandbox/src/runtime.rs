@@ -78,12 +78,11 @@ fn config(slots: u32, max_memory: usize) -> Config {
 
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(slots + 3 * DECOMMIT_BATCH)
+    pool.total_component_instances(slots)
         .total_core_instances(slots * MAX_CORE_INSTANCES)
         .total_memories(slots * MAX_MEMORIES)
         .total_tables(slots * MAX_TABLES)
-        // What a call gives back is reset in batches, and is free only then: a batch or two of room beyond the slots.
-        .total_stacks(slots + 3 * DECOMMIT_BATCH)
+        .total_stacks(slots)
         .total_gc_heaps(0)
         .max_core_instances_per_component(MAX_CORE_INSTANCES)
         .max_memories_per_component(MAX_MEMORIES)
@@ -95,7 +94,9 @@ fn config(slots: u32, max_memory: usize) -> Config {
         .max_component_instance_size(2 << 20)
         .max_core_instance_size(1 << 20)
         .max_unused_warm_slots(slots)
-        .decommit_batch_size(DECOMMIT_BATCH as usize)
+        // A call's places are reset, and free again, before its slot is. In larger batches the places of calls that
+        // have ended are in nobody's hands while another thread resets them, and the pool would be found full.
+        .decommit_batch_size(1)
         // Without the kernel's page map, keeping memory resident means writing to pages that the guest never touched.
         .linear_memory_keep_resident(if scan { 256 << 10 } else { 0 })
         .table_keep_resident(if scan { 16 << 10 } else { 0 })
@@ -104,9 +105,6 @@ fn config(slots: u32, max_memory: usize) -> Config {
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
-
-/// How many places of the pool are reset at a time.
-const DECOMMIT_BATCH: u32 = 16;
 
 /// A thread of its own, so that no load of the async runtime can stop the clock. It ends with the engine.
 fn tick(engine: &Engine) -> Result<(), SandboxError> {
