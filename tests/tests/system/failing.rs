@@ -1,6 +1,6 @@
 //! Ops that fail, loop, take too much, or are stopped.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{Project, binaries, set};
@@ -51,17 +51,10 @@ fn an_interrupt_cancels_cleanly() {
     let project = job(
         "      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n      b: { op: probe.noop, inputs: { after: a } }\n",
     );
-    let mut child = Command::new(binaries().join("opyard"))
-        .args(["run", "work"])
-        .current_dir(project.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
-    let pid = child.id().to_string();
+    let mut child = project.start();
+    let pid = child.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.exit_code(), Some(130));
     let run = project.last_run();
     assert_eq!(run.events.last().unwrap().event.kind(), "run_canceled");
     assert_eq!(run.steps("step_skipped"), set(&["b"]));
@@ -70,20 +63,44 @@ fn an_interrupt_cancels_cleanly() {
 #[test]
 fn another_process_can_cancel() {
     let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n");
-    let mut child = Command::new(binaries().join("opyard"))
-        .args(["run", "work"])
-        .current_dir(project.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
+    let mut child = project.start();
     project.expect(&["cancel", "latest"], 0);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.exit_code(), Some(130));
     assert_eq!(project.last_run().events.last().unwrap().event.kind(), "run_canceled");
 }
 
+/// A run in the background; it dies with its test.
+struct Running(Child);
+
+impl Running {
+    fn exit_code(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Project {
+    /// Runs the job in the background, and waits until its first step runs.
+    fn start(&self) -> Running {
+        let child = Command::new(binaries().join("opyard"))
+            .args(["run", "work"])
+            .current_dir(self.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let running = Running(child);
+        wait_until(|| self.path().join(".opyard/opyard.db").is_file() && self.last_step_started());
+        running
+    }
+
     fn last_step_started(&self) -> bool {
         let output =
             self.opyard(&["query", "select count(*) as n from events where kind = 'step_start'", "--format", "csv"]);
