@@ -5,9 +5,9 @@
 //! wraps either and makes it fail. The three pass the same suite, `conformance`.
 
 pub mod artifact;
-#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod control;
+pub mod crash;
 pub mod error;
 pub mod event_log;
 pub mod fault;
