@@ -1,5 +1,6 @@
 //! What is typed to work on Opyard: `cargo xtask demo`, `cargo xtask test`, `cargo xtask guests`.
 
+mod chaos;
 mod component;
 mod demo;
 mod guests;
@@ -39,6 +40,17 @@ enum Verb {
         /// Only the stages whose name contains one of these words.
         stages: Vec<String>,
     },
+    /// Ends runs at every crash point and looks at what is left: the histories of many seeds, or one again.
+    Chaos {
+        /// How many seeds, from 0; each by `kill -9` and by a power cut.
+        #[arg(long, default_value_t = 200, conflicts_with = "seed")]
+        seeds: u64,
+        /// This seed alone.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// This crash point alone.
+        point: Option<String>,
+    },
     /// Builds the components of `guest-examples/` into `target/guests/`. Rebuilds nothing that has not changed.
     Guests {
         /// Where the compiler for components comes from.
@@ -56,6 +68,10 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Demo { toolchain } => demo::run(toolchain),
         Verb::Test { full, stages } => test::run(full, &stages),
+        Verb::Chaos { seeds, seed, point } => match seed {
+            Some(seed) => chaos::run(seed, 1, point.as_deref()),
+            None => chaos::run(0, seeds, point.as_deref()),
+        },
         Verb::Guests { toolchain, names } => guests::run(toolchain, &names),
     };
     match done {

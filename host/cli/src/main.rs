@@ -39,6 +39,13 @@ fn main() -> ExitCode {
         }
     };
     bug::watch();
+    if let Some(point) = std::env::var_os("OPYARD_CRASH")
+        && let Err(wrong) = opyard_server::store::crash::arm_from(&point.to_string_lossy())
+    {
+        // For tests of recovery: one that arms nothing would pass without testing anything.
+        anstream::eprintln!("OPYARD_CRASH: {wrong}");
+        return Exit::Wrong.into();
+    }
     let screen = Screen::new(cli.global.color, cli.global.json);
     let outcome = catch_unwind(AssertUnwindSafe(|| block_on(cli, &screen)));
     let exit = match outcome {

@@ -15,6 +15,7 @@ use opyard_model::state::{InstanceId, MemoStanding, RunState, StepState, Tally};
 use opyard_model::step::{StepExecutor, StepOutcome, StepResult};
 use opyard_model::time::{Clock, Timestamp};
 use opyard_store::artifact::ArtifactStore;
+use opyard_store::crash::{self, CrashPoint};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::event_log::{Durable, EventLog};
 use opyard_store::memo::MemoStore;
@@ -183,6 +184,7 @@ impl<'a> Session<'a> {
                 if let Some(durable) = self.durable.take() {
                     durable.wait().await?;
                 }
+                crash::point(CrashPoint::RunEnded);
                 self.let_go().await;
                 return Ok(RunEnd { status, tally: self.state.tally() });
             }
@@ -255,6 +257,7 @@ impl<'a> Session<'a> {
                 stamped.push((at, recorded.event));
             }
             self.durable = Some(self.accept(expected, stamped, &mut piece).await?);
+            crash::point(CrashPoint::Appended);
         }
         Ok(())
     }
@@ -296,7 +299,9 @@ impl<'a> Session<'a> {
                 slots: self.engine.settings.max_concurrent_steps.max(1),
             };
             let (mut again, mut wake, mut starts) = (false, None, Vec::new());
-            for action in decide(&self.state, outlook) {
+            let actions = decide(&self.state, outlook);
+            crash::point(CrashPoint::Decided);
+            for action in actions {
                 match action {
                     Action::Append(events) => {
                         self.append(events).await?;

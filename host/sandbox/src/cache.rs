@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use opyard_model::digest::{ComponentDigest, Digest, FieldHasher};
+use opyard_store::crash::{self, CrashPoint};
 use wasmtime::Engine;
 
 use crate::settings::{SandboxError, SandboxErrorKind};
@@ -112,6 +113,7 @@ impl CodeCache {
             file.write_all(self.mac(&path, code).as_bytes())?;
             file.write_all(code)?;
             drop(file);
+            crash::point(CrashPoint::CodeCached);
             fs::rename(&fresh, &path)
         })();
         if written.is_err() {

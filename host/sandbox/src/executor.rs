@@ -18,6 +18,7 @@ use opyard_model::step::{
     Call, HandleCall, OpCall, Said, StepExecutor, StepIdentity, StepOutcome, StepRequest, StepResult,
 };
 use opyard_resources::Resources;
+use opyard_store::crash::{self, CrashPoint};
 use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, UpdateDeadline};
@@ -328,6 +329,7 @@ impl<'a> Visit<'a> {
     async fn execute(&mut self, loaded: &Loaded, op: &str) -> wasmtime::Result<Result<(), OpError>> {
         self.store.set_fuel(self.limits.fuel)?;
         let instance = loaded.pre.instantiate_async(&mut self.store).await?;
+        crash::point(CrashPoint::Instantiated);
         instance.opyard_op_ops().call_execute(&mut self.store, op).await
     }
 

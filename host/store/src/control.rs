@@ -4,7 +4,7 @@
 //! take it over when the owner let go or its lease is over. From then on the commits of the former owner are refused
 //! (its fencing token is old), whatever its clock says: a lease decides only when others may try.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use opyard_model::time::Timestamp;
 use rusqlite::{Transaction, params};
 use tokio::sync::oneshot;
 
+use crate::crash::{self, CrashPoint};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::POLL;
 use crate::sqlite::queue::{Answer, Command};
@@ -80,7 +81,7 @@ impl Control {
     /// Takes a run over, for [`LEASE`]. Durable when this returns.
     ///
     /// # Errors
-    /// `NotOwner` when another process owns it and its lease is not over; `Invalid` when there is no such run;
+    /// `NotOwner` when another process owns it, its lease is not over and the process not known to be gone; `Invalid` when there is no such run;
     /// `Unavailable`, `Locked`, `Full`.
     pub async fn claim_run(&self, run: RunId) -> Result<Lease, StoreError> {
         let token = self
@@ -88,7 +89,8 @@ impl Control {
                 let row = rows::run_row(transaction, tenant, run)?.ok_or_else(|| no_run(run))?;
                 let now = shared.clock.now();
                 let foreign = row.owner.as_deref().is_some_and(|owner| owner != shared.process);
-                if foreign && row.lease_until > now {
+                let gone = || row.owner.as_deref().is_some_and(|owner| shared.presence.is_gone(owner));
+                if foreign && row.lease_until > now && !gone() {
                     return Err(StoreError::new("taking a run over", StoreErrorKind::NotOwner { run }));
                 }
                 let token = row.fence + 1;
@@ -102,6 +104,7 @@ impl Control {
                 Ok(token)
             })
             .await?;
+        crash::point(CrashPoint::LeaseTaken);
         Ok(Lease { control: self.clone(), run, token })
     }
 
@@ -187,6 +190,7 @@ impl Control {
     /// `Unavailable`, `Unreadable`.
     pub async fn abandoned(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
         let (tenant, now) = (self.tenant.clone(), self.shared.clock.now().as_micros());
+        let shared = Arc::clone(&self.shared);
         self.shared
             .readers
             .run(move |connection| {
@@ -194,15 +198,25 @@ impl Control {
                 let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
                 let mut statement = connection
                     .prepare_cached(
-                        "SELECT run FROM runs WHERE tenant = ?1 AND ended_at IS NULL \
-                         AND (owner IS NULL OR lease_until <= ?2) ORDER BY run LIMIT ?3",
+                        "SELECT run, iif(lease_until <= ?2, NULL, owner) FROM runs \
+                         WHERE tenant = ?1 AND ended_at IS NULL ORDER BY run",
                     )
                     .map_err(wrong)?;
-                let limit = rows::signed(limit as u64);
-                let found = statement
-                    .query_map(params![tenant.as_str(), now, limit], |row| row.get::<_, String>(0))
-                    .map_err(wrong)?;
-                found.map(|run| run.map_err(wrong)?.parse().map_err(|error| unreadable(context, error))).collect()
+                let mut rows = statement.query(params![tenant.as_str(), now]).map_err(wrong)?;
+                let mut gone: HashMap<String, bool> = HashMap::new();
+                let mut found = Vec::new();
+                while let Some(row) = rows.next().map_err(wrong)? {
+                    let (run, owner): (String, Option<String>) =
+                        (row.get(0).map_err(wrong)?, row.get(1).map_err(wrong)?);
+                    let is_gone = |owner: String| *gone.entry(owner).or_insert_with_key(|one| shared.presence.is_gone(one));
+                    if owner.is_none_or(is_gone) {
+                        found.push(run.parse().map_err(|error| unreadable(context, error))?);
+                        if found.len() == limit {
+                            break;
+                        }
+                    }
+                }
+                Ok(found)
             })
             .await
     }

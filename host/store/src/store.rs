@@ -21,6 +21,7 @@ use crate::sqlite::artifacts::SqliteArtifacts;
 use crate::sqlite::cache::ValueCache;
 use crate::sqlite::events::SqliteEvents;
 use crate::sqlite::memo::SqliteMemos;
+use crate::sqlite::presence::Presence;
 use crate::sqlite::queue::Queue;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::writer::Writer;
@@ -98,8 +99,10 @@ impl Store {
 
     pub(crate) fn with_objects(settings: StoreSettings, objects: Objects, runtime: Handle) -> Result<Self, StoreError> {
         let connection = schema::open_writer(&settings.database, settings.busy)?;
+        let process = new_ulid(&*settings.clock)?;
         let shared = Arc::new(Shared {
-            process: new_ulid(&*settings.clock)?,
+            presence: Presence::enter(&settings.database, &process)?,
+            process,
             clock: settings.clock,
             objects,
             queue: Queue::new(),

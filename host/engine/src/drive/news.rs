@@ -9,6 +9,7 @@ use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
+use opyard_store::crash::{self, CrashPoint};
 
 use super::{PAGE, Session};
 use crate::error::EngineError;
@@ -74,6 +75,7 @@ impl Session<'_> {
                 Afterwards::Record(entry) => {
                     let key = entry.key;
                     let _ = self.engine.memos.record(*entry).await;
+                    crash::point(CrashPoint::MemoRecorded);
                     self.unpark(&key);
                 }
                 Afterwards::Release(key) => {

@@ -4,6 +4,7 @@ use opyard_model::id::MappingKey;
 use opyard_model::plan::BaseType;
 use opyard_model::step::Bound;
 use opyard_store::artifact::MAX_PACKED;
+use opyard_store::crash::{self, CrashPoint};
 use wasmtime::component::Resource;
 
 use crate::bindings::opyard::op::io::Host;
@@ -43,6 +44,7 @@ fn unknown<T>(port: &str) -> Answer<T> {
 
 /// Opens the nth value of an input.
 async fn open(state: &mut HostState, input: usize, nth: usize) -> Answer<Reader> {
+    crash::point(CrashPoint::InputOpened);
     let op = state.op()?;
     let value = &op.call.inputs[input].bound.values()[nth];
     let size = value.artifact.size;
@@ -182,6 +184,7 @@ impl Host for Doorway<'_, Io> {
         if let Err(limit) = state.guard.take_written(bytes.len() as u64) {
             return Ok(Err(state.limited(limit)));
         }
+        crash::point(CrashPoint::OutputUploading);
         let flows = std::sync::Arc::clone(&state.guard.flows);
         match state.op()?.write(&mut draft, bytes, &flows).await {
             Ok(()) => {}

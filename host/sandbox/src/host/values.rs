@@ -4,6 +4,7 @@ use bytes::Bytes;
 use opyard_model::error::Code;
 use opyard_model::value::ValueRef;
 use opyard_store::artifact::ArtifactReader;
+use opyard_store::crash::{self, CrashPoint};
 use opyard_store::error::StoreError;
 use wasmtime::component::Resource;
 
@@ -151,6 +152,7 @@ impl HostWriter for Doorway<'_, Values> {
         if let Err(limit) = state.guard.take_written(bytes.len() as u64) {
             return Ok(Err(state.limited(limit)));
         }
+        crash::point(CrashPoint::OutputUploading);
         let Writer(draft) = state.table.get_mut(&this)?;
         let op = state.op.as_ref().ok_or_else(no_op)?;
         match op.write(draft, bytes, &state.guard.flows).await {

@@ -10,6 +10,7 @@ use opyard_model::value::ArtifactRef;
 
 use super::artifacts::{Location, SqliteArtifacts};
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
+use crate::crash::{self, CrashPoint};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::Durable;
 use crate::object::{Place, bounded};
@@ -55,6 +56,7 @@ impl ArtifactWriter for LargeWriter {
             return Ok(put);
         }
         upload.finish().await?;
+        crash::point(CrashPoint::LargeStored);
         let path = Path::from(object.as_str());
         if !store.register(artifact, &object).await? {
             // The same bytes were stored meanwhile, and are kept once.

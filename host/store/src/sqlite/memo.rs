@@ -157,9 +157,9 @@ impl SqliteMemos {
             max_age.map(|age| now.as_micros().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
-            let (keys, tenant, process) = (chunk.to_vec(), self.tenant.clone(), self.shared.process.clone());
+            let (keys, tenant, shared) = (chunk.to_vec(), self.tenant.clone(), Arc::clone(&self.shared));
             let some = self.shared.readers.run(move |connection| {
-                let asker = Asker { tenant: &tenant, process: &process, oldest, now };
+                let asker = Asker { tenant: &tenant, shared: &shared, oldest, now };
                 keys.iter().map(|key| asker.find(connection, *key)).collect::<Result<Vec<_>, _>>()
             });
             found.extend(some.await?);
@@ -171,7 +171,7 @@ impl SqliteMemos {
 /// Who looks up, and what is too old for it.
 struct Asker<'a> {
     tenant: &'a TenantId,
-    process: &'a str,
+    shared: &'a Shared,
     oldest: Option<i64>,
     now: Timestamp,
 }
@@ -202,16 +202,16 @@ impl Asker<'_> {
             }
             stale = Some(Timestamp::from_micros(at));
         }
-        let claimed: Option<i64> = connection
+        let (process, now) = (&self.shared.process, self.now.as_micros());
+        let claimed: Option<(i64, String)> = connection
             .prepare_cached(
-                "SELECT until FROM memo_claims WHERE tenant = ?1 AND key = ?2 AND process <> ?3 AND until > ?4",
+                "SELECT until, process FROM memo_claims WHERE tenant = ?1 AND key = ?2 AND process <> ?3 AND until > ?4",
             )
             .map_err(wrong)?
-            .query_row(params![self.tenant.as_str(), key.as_bytes(), self.process, self.now.as_micros()], |row| {
-                row.get(0)
-            })
+            .query_row(params![self.tenant.as_str(), key.as_bytes(), process, now], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
             .map_err(wrong)?;
-        Ok(claimed.map_or(Found::Nothing(stale), |until| Found::Claimed(Timestamp::from_micros(until))))
+        let claimed = claimed.filter(|(_, process)| !self.shared.presence.is_gone(process));
+        Ok(claimed.map_or(Found::Nothing(stale), |(until, _)| Found::Claimed(Timestamp::from_micros(until))))
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod claims;
 pub(crate) mod events;
 pub(crate) mod large;
 pub(crate) mod memo;
+pub(crate) mod presence;
 pub(crate) mod queue;
 pub(crate) mod readers;
 pub(crate) mod rows;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) objects: Objects,
     /// Who this process is, among those that have opened the same database.
     pub(crate) process: String,
+    pub(crate) presence: presence::Presence,
     pub(crate) queue: queue::Queue,
     pub(crate) readers: readers::Readers,
     pub(crate) tails: Mutex<tails::Tails>,

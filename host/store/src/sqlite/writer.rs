@@ -17,6 +17,7 @@ use super::queue::{Answer, Append, ClaimRow, Command, Outcome, Remember};
 use super::rows::{self, NO_CHAIN, RunRow, event_id, signed};
 use super::{RunKey, Shared, lock, sqlite_error, unreadable};
 use crate::control::LEASE;
+use crate::crash::{self, CrashPoint};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::object::{Place, bounded};
 use crate::run::RunSummary;
@@ -82,6 +83,7 @@ impl Writer {
         let packs = self.packs(commands)?;
         for (tenant, pack) in &packs {
             self.write_pack(tenant, pack)?;
+            crash::point(CrashPoint::PackWritten);
         }
         let now = self.shared.clock.now();
         let shared = Arc::clone(&self.shared);
@@ -131,7 +133,10 @@ impl Writer {
         for row in gathered.claims.values() {
             write_claim(&transaction, row, &shared.process).map_err(wrong)?;
         }
-        transaction.commit().map_err(wrong)
+        crash::point(CrashPoint::BeforeCommit);
+        transaction.commit().map_err(wrong)?;
+        crash::point(CrashPoint::Committed);
+        Ok(())
     }
 
     /// The small artifacts of the batch that are not stored yet, by tenant.
