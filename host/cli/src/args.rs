@@ -64,6 +64,17 @@ Example:
 Ctrl-C cancels the run and waits until everything has stopped; twice stops at once. A run is summed up on stdout; with
 --json as one JSON object, and its events as JSON lines on stderr.")]
     Run(Run),
+    /// Run again what has not succeeded in an earlier run, or a part of it, or all
+    #[command(after_help = "\
+Example:
+  opyard rerun latest
+  opyard rerun 7XK2 --from split --set split.seed=8
+  opyard rerun latest --select 'score[adelie]'
+
+What does not run again and is needed is taken from the earlier run; the definitions are taken as they are now, the settings
+as the earlier run had them, with what is said here over them. A step whose config is not what it was runs again too. A run
+whose process was killed goes on where it was, under its own id.")]
+    Rerun(Rerun),
     /// Ask for the end of a run, whoever drives it
     #[command(after_help = "Example:\n  opyard cancel latest")]
     Cancel(Cancel),
@@ -90,6 +101,9 @@ Example:
     /// Write the bytes of one output to stdout
     #[command(after_help = "Example:\n  opyard cat latest card\n  opyard cat latest split.train -o train.csv")]
     Cat(Cat),
+    /// Show what is different between two runs: components, configs, inputs, outputs, metrics, times
+    #[command(after_help = "Example:\n  opyard diff 7XK2 latest")]
+    Diff(Diff),
     /// Print the JSON Schema of the definitions file, for editors
     #[command(after_help = "Example:\n  opyard schema > opyard.schema.json")]
     Schema,
@@ -144,6 +158,9 @@ pub(crate) struct Check {
 pub(crate) struct Plan {
     /// The job
     pub(crate) job: String,
+    /// Only these steps: `name`, `*name`, `name*`, `+name`, `name++`, `tag:key=value`, joined by commas
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) select: Option<String>,
     #[command(flatten)]
     pub(crate) file: File,
     #[command(flatten)]
@@ -158,10 +175,45 @@ pub(crate) struct Run {
     pub(crate) file: File,
     #[command(flatten)]
     pub(crate) overlay: Overlay,
+    /// Only these steps: `name`, `*name`, `name*`, `+name`, `name++`, `tag:key=value`, joined by commas. What they need of
+    /// others is taken from the job's latest successful run
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) select: Option<String>,
     /// Tag the run
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_tag)]
     pub(crate) tag: Vec<(String, String)>,
     /// Run every step, whatever the memo has
+    #[arg(long)]
+    pub(crate) no_memo: bool,
+    /// Go on watching: run again when the definitions, a component or a config file changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rerun {
+    /// The run: its id, the beginning or the end of it, or `latest`
+    pub(crate) run: String,
+    /// What has not succeeded, and all that needs it [default]
+    #[arg(long, group = "what")]
+    pub(crate) from_failure: bool,
+    /// These steps, and all that needs them
+    #[arg(long, value_name = "STEP", group = "what")]
+    pub(crate) from: Option<String>,
+    /// These steps alone: `name`, `*name`, `name*`, `+name`, `name++`, `name[item]`, `tag:key=value`, joined by commas
+    #[arg(long, value_name = "EXPR", group = "what")]
+    pub(crate) select: Option<String>,
+    /// Everything
+    #[arg(long, group = "what")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) file: File,
+    #[command(flatten)]
+    pub(crate) overlay: Overlay,
+    /// Tag the run, beside the tags of the earlier one
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub(crate) tag: Vec<(String, String)>,
+    /// Run every step that is to run, whatever the memo has
     #[arg(long)]
     pub(crate) no_memo: bool,
 }
@@ -284,6 +336,17 @@ pub(crate) struct Cat {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The earlier run: its id, the beginning or the end of it, or `latest`
+    pub(crate) first: String,
+    /// The later run
+    #[arg(default_value = "latest")]
+    pub(crate) second: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) file: File,
@@ -371,7 +434,7 @@ mod tests {
             &["opyard", "cat", "latest"],
             &["opyard", "runs", "-n", "0"],
             &["opyard", "query", "select 1", "--format", "xml"],
-            &["opyard", "rerun", "x"],
+            &["opyard", "rerun", "x", "--all", "--from", "y"],
         ] {
             assert!(Cli::try_parse_from(wrong).unwrap_err().use_stderr(), "{wrong:?}");
         }

@@ -32,6 +32,8 @@ pub(crate) enum Standing {
     Success,
     /// Found in the memo, computed by that run.
     Memoized(RunId),
+    /// Taken from that run.
+    Reused(RunId),
     /// Will not run.
     Skipped(SkipReason),
     /// Ended badly.
@@ -49,6 +51,7 @@ impl Standing {
             Self::UpForRetry => "up_for_retry",
             Self::Success => "success",
             Self::Memoized(_) => "memoized",
+            Self::Reused(_) => "reused",
             Self::Skipped(_) => "skipped",
             Self::Failure(_) => "failure",
             Self::Canceled => "canceled",
@@ -59,7 +62,12 @@ impl Standing {
     pub(crate) const fn is_final(&self) -> bool {
         match self {
             Self::Pending | Self::Running | Self::UpForRetry => false,
-            Self::Success | Self::Memoized(_) | Self::Skipped(_) | Self::Failure(_) | Self::Canceled => true,
+            Self::Success
+            | Self::Memoized(_)
+            | Self::Reused(_)
+            | Self::Skipped(_)
+            | Self::Failure(_)
+            | Self::Canceled => true,
         }
     }
 }
@@ -152,6 +160,8 @@ pub(crate) struct Report {
     pub(crate) job: Option<Name>,
     /// The environment.
     pub(crate) environment: Option<Name>,
+    /// The run that it goes on from.
+    pub(crate) parent: Option<RunId>,
     /// Tags.
     pub(crate) tags: BTreeMap<String, String>,
     /// Where it stands.
@@ -193,6 +203,7 @@ pub(crate) struct Report {
 pub(crate) struct Counts {
     pub(crate) success: usize,
     pub(crate) memoized: usize,
+    pub(crate) reused: usize,
     pub(crate) skipped: usize,
     pub(crate) failure: usize,
     pub(crate) canceled: usize,
@@ -206,6 +217,7 @@ impl Counts {
             Standing::Pending | Standing::Running | Standing::UpForRetry => &mut self.open,
             Standing::Success => &mut self.success,
             Standing::Memoized(_) => &mut self.memoized,
+            Standing::Reused(_) => &mut self.reused,
             Standing::Skipped(_) => &mut self.skipped,
             Standing::Failure(_) => &mut self.failure,
             Standing::Canceled => &mut self.canceled,
@@ -276,7 +288,8 @@ impl Report {
             }
         }
         match event {
-            RunEvent::RunEnqueued { job, environment, steps, tags, .. } => {
+            RunEvent::RunEnqueued { job, environment, steps, tags, parent, .. } => {
+                self.parent = *parent;
                 self.job = Some(job.clone());
                 self.environment.clone_from(environment);
                 self.tags.clone_from(tags);
@@ -325,6 +338,10 @@ impl Report {
             RunEvent::StepMemoized { step, origin, outputs, .. } => {
                 outputs.iter().for_each(|output| self.step_mut(step).yielded(output));
                 self.end(step, at, Standing::Memoized(*origin));
+            }
+            RunEvent::StepReused { step, origin, outputs, .. } => {
+                outputs.iter().for_each(|output| self.step_mut(step).yielded(output));
+                self.end(step, at, Standing::Reused(*origin));
             }
             RunEvent::HandledOutput { of, port, manager, locator } => {
                 self.kept.insert((of.step.clone(), port.clone(), locator.clone()), manager.clone());

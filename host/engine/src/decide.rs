@@ -69,7 +69,8 @@ pub fn decide(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
     }
 }
 
-/// Events that follow from the state alone: what was superseded, what is skipped, whose wait is over.
+/// Events that follow from the state alone: what was superseded, what is skipped, what an earlier run has, whose wait is
+/// over.
 fn facts(state: &RunState, now: Timestamp) -> Vec<RunEvent> {
     let plan = state.plan();
     let superseded = state.stale().filter_map(|id| {
@@ -84,7 +85,11 @@ fn facts(state: &RunState, now: Timestamp) -> Vec<RunEvent> {
         .retries()
         .take_while(|(not_before, _)| *not_before <= now)
         .filter_map(|(_, id)| Some(RunEvent::StepRestarted { of: state.attempt(id)? }));
-    superseded.chain(skipped).chain(restarted).take(MAX_FACTS).collect()
+    let reused = state.reusable().filter_map(|(id, origin, outputs)| {
+        let generation = state.instance(id)?.generation;
+        Some(RunEvent::StepReused { step: id.step_key(plan), generation, origin, outputs: outputs.to_vec() })
+    });
+    superseded.chain(skipped).chain(reused).chain(restarted).take(MAX_FACTS).collect()
 }
 
 fn go_on(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {

@@ -9,6 +9,7 @@ use opyard_model::id::RunId;
 use opyard_model::plan::{Plan, Source};
 use opyard_model::value::ArtifactRef;
 use opyard_store::artifact::{ArtifactStore, MAX_PACKED};
+use opyard_store::crash::{self, CrashPoint};
 use opyard_store::error::{StoreError, StoreErrorKind};
 
 use crate::drive::Engine;
@@ -25,6 +26,17 @@ pub struct Launch {
     pub tags: BTreeMap<String, String>,
     /// False: every step runs, whatever the memo has.
     pub use_memo: bool,
+    /// The run that it goes on from, if it is a re-run.
+    pub lineage: Option<Lineage>,
+}
+
+/// Where a re-run comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lineage {
+    /// The run that it goes on from.
+    pub parent: RunId,
+    /// The first run of the line: one that is no re-run.
+    pub root: RunId,
 }
 
 /// Largest plan, as JSON: 256 MiB.
@@ -59,9 +71,12 @@ impl Engine {
             steps: u32::try_from(launch.plan.steps.len()).unwrap_or(u32::MAX),
             tags: launch.plan.tags.iter().chain(&launch.tags).map(|(k, v)| (k.clone(), v.clone())).collect(),
             use_memo: launch.use_memo,
+            parent: launch.lineage.map(|lineage| lineage.parent),
+            root: launch.lineage.map(|lineage| lineage.root),
         };
         let accepted = self.events.append(launch.run, 0, vec![(self.clock.now(), event)]).await?;
         accepted.durable.wait().await?;
+        crash::point(CrashPoint::RunRecorded);
         Ok(())
     }
 

@@ -17,5 +17,5 @@ mod tasks;
 
 pub use drive::{CancelRequest, Engine, EngineSettings, Parts, RunEnd};
 pub use error::EngineError;
-pub use launch::Launch;
+pub use launch::{Launch, Lineage};
 pub use look::memo_question;

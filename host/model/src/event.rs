@@ -142,6 +142,12 @@ pub enum RunEvent {
         tags: BTreeMap<String, String>,
         /// False: no memo is looked up.
         use_memo: bool,
+        /// The run that this one goes on from, if it is a re-run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<RunId>,
+        /// The first run of the line that the parent is of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<RunId>,
     },
     /// The run left the queue.
     RunDequeued,
@@ -244,6 +250,17 @@ pub enum RunEvent {
         /// The key.
         key: MemoKey,
         /// The run that computed it.
+        origin: RunId,
+        /// What it yielded.
+        outputs: Vec<Yielded>,
+    },
+    /// The step's result is taken from an earlier run, as the plan says.
+    StepReused {
+        /// The step.
+        step: StepKey,
+        /// Its generation.
+        generation: u32,
+        /// The run that has the result.
         origin: RunId,
         /// What it yielded.
         outputs: Vec<Yielded>,
@@ -352,6 +369,13 @@ pub struct EventDecodeError {
     reason: String,
 }
 
+/// What an event is about.
+enum Subject<'a> {
+    Run,
+    Step(&'a StepKey),
+    Attempt(&'a Attempt),
+}
+
 impl RunEvent {
     /// The wire name.
     #[must_use]
@@ -375,6 +399,7 @@ impl RunEvent {
             Self::StepRestarted { .. } => "step_restarted",
             Self::StepSuperseded { .. } => "step_superseded",
             Self::StepMemoized { .. } => "step_memoized",
+            Self::StepReused { .. } => "step_reused",
             Self::StepMemoMissed { .. } => "step_memo_missed",
             Self::HandledOutput { .. } => "handled_output",
             Self::AssetMaterialization { .. } => "asset_materialization",
@@ -389,9 +414,8 @@ impl RunEvent {
         }
     }
 
-    /// The step that it is about.
-    #[must_use]
-    pub const fn step(&self) -> Option<&StepKey> {
+    /// What it is about.
+    const fn subject(&self) -> Subject<'_> {
         match self {
             Self::RunEnqueued { .. }
             | Self::RunDequeued
@@ -401,11 +425,12 @@ impl RunEvent {
             | Self::RunFailure { .. }
             | Self::RunCanceling { .. }
             | Self::RunCanceled
-            | Self::EngineEvent { .. } => None,
+            | Self::EngineEvent { .. } => Subject::Run,
             Self::StepSkipped { step, .. }
             | Self::StepSuperseded { step, .. }
             | Self::StepMemoized { step, .. }
-            | Self::StepMemoMissed { step, .. } => Some(step),
+            | Self::StepReused { step, .. }
+            | Self::StepMemoMissed { step, .. } => Subject::Step(step),
             Self::StepStart { of }
             | Self::StepInput { of, .. }
             | Self::StepOutput { of, .. }
@@ -421,43 +446,26 @@ impl RunEvent {
             | Self::Log { of, .. }
             | Self::Progress { of, .. }
             | Self::LimitReached { of, .. }
-            | Self::GrantDenied { of, .. } => Some(&of.step),
+            | Self::GrantDenied { of, .. } => Subject::Attempt(of),
+        }
+    }
+
+    /// The step that it is about.
+    #[must_use]
+    pub const fn step(&self) -> Option<&StepKey> {
+        match self.subject() {
+            Subject::Run => None,
+            Subject::Step(step) => Some(step),
+            Subject::Attempt(of) => Some(&of.step),
         }
     }
 
     /// The attempt that it is about.
     #[must_use]
     pub const fn attempt(&self) -> Option<&Attempt> {
-        match self {
-            Self::StepStart { of }
-            | Self::StepInput { of, .. }
-            | Self::StepOutput { of, .. }
-            | Self::StepSuccess { of, .. }
-            | Self::StepFailure { of, .. }
-            | Self::StepUpForRetry { of, .. }
-            | Self::StepRestarted { of }
-            | Self::HandledOutput { of, .. }
-            | Self::AssetMaterialization { of, .. }
-            | Self::AssetObservation { of, .. }
-            | Self::StepExpectationResult { of, .. }
-            | Self::Metric { of, .. }
-            | Self::Log { of, .. }
-            | Self::Progress { of, .. }
-            | Self::LimitReached { of, .. }
-            | Self::GrantDenied { of, .. } => Some(of),
-            Self::RunEnqueued { .. }
-            | Self::RunDequeued
-            | Self::RunStarting
-            | Self::RunStart
-            | Self::RunSuccess
-            | Self::RunFailure { .. }
-            | Self::RunCanceling { .. }
-            | Self::RunCanceled
-            | Self::StepSkipped { .. }
-            | Self::StepSuperseded { .. }
-            | Self::StepMemoized { .. }
-            | Self::StepMemoMissed { .. }
-            | Self::EngineEvent { .. } => None,
+        match self.subject() {
+            Subject::Attempt(of) => Some(of),
+            Subject::Run | Subject::Step(_) => None,
         }
     }
 

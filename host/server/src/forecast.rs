@@ -109,6 +109,8 @@ impl Rehearsal<'_> {
             steps: 0,
             tags: BTreeMap::new(),
             use_memo: true,
+            parent: None,
+            root: None,
         })?;
         loop {
             let nothing = HashSet::new();

@@ -5,25 +5,29 @@
 //! thin layers over these two.
 
 mod clock;
+mod compare;
 mod components;
 mod error;
 mod follow;
 mod forecast;
 mod inspect;
 mod project;
+mod rerun;
 mod run;
 mod yard;
 
 pub use clock::SystemClock;
+pub use compare::{Both, Changed, Comparison, MetricDifference, StepDifference, StepFacts};
 pub use error::YardError;
 pub use follow::Following;
 pub use forecast::{Forecast, Foreseen};
 pub use inspect::{Inspected, InspectedOp, inspect};
 pub use project::{PlannedJob, Project};
+pub use rerun::{Again, Changes, PlannedRerun};
 pub use run::{LaunchOptions, Started};
 pub use yard::{Found, Health, Yard, YardSettings};
 
-pub use opyard_engine::{CancelRequest, RunEnd};
+pub use opyard_engine::{CancelRequest, Lineage, RunEnd};
 pub use opyard_model as model;
 pub use opyard_sandbox::WASMTIME;
 pub use opyard_store as store;

@@ -80,6 +80,15 @@ impl Project {
         yard.describe(components::read(file)?).await
     }
 
+    /// The component files that a definitions file names, without looking at them.
+    ///
+    /// # Errors
+    /// All that is wrong with the definitions.
+    pub fn component_files(path: &Path) -> Result<Vec<PathBuf>, YardError> {
+        let (definitions, _) = Self::parse(path)?;
+        Ok(definitions.components().map(|(_, file)| file.to_owned()).collect())
+    }
+
     /// Reads and parses the file alone.
     fn parse(path: &Path) -> Result<(Definitions, PathBuf), YardError> {
         let unreadable = |error: std::io::Error| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use opyard_engine::{CancelRequest, Launch, RunEnd};
+use opyard_engine::{CancelRequest, Launch, Lineage, RunEnd};
 use opyard_model::error::Code;
 use opyard_model::id::RunId;
 use opyard_model::plan::Plan;
@@ -23,11 +23,13 @@ pub struct LaunchOptions {
     pub tags: BTreeMap<String, String>,
     /// False: every step runs, whatever the memo has.
     pub use_memo: bool,
+    /// The run that it goes on from, if it is a re-run.
+    pub lineage: Option<Lineage>,
 }
 
 impl Default for LaunchOptions {
     fn default() -> Self {
-        Self { tags: BTreeMap::new(), use_memo: true }
+        Self { tags: BTreeMap::new(), use_memo: true, lineage: None }
     }
 }
 
@@ -45,8 +47,8 @@ impl Yard {
     /// When it cannot be recorded.
     pub async fn launch(&self, plan: Arc<Plan>, options: LaunchOptions) -> Result<Started, YardError> {
         let run = new_run_id()?;
-        let LaunchOptions { tags, use_memo } = options;
-        self.engine().enqueue(Launch { run, plan, tags, use_memo }).await?;
+        let LaunchOptions { tags, use_memo, lineage } = options;
+        self.engine().enqueue(Launch { run, plan, tags, use_memo, lineage }).await?;
         Ok(Started { run })
     }
 

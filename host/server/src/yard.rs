@@ -11,7 +11,7 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::event::Recorded;
 use opyard_model::id::{RunId, StepKey, TenantId};
 use opyard_model::plan::{IoManagerSpec, Plan};
-use opyard_model::state::RunState;
+use opyard_model::state::{RunState, StepState};
 use opyard_model::value::{ValueRef, Yielded};
 use opyard_resources::IoManagers;
 use opyard_sandbox::{Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
@@ -206,7 +206,7 @@ impl Yard {
     pub async fn outputs(&self, run: RunId) -> Result<Vec<Found>, YardError> {
         let (plan, state) = self.state(run).await?;
         let succeeded =
-            state.instances().filter(|(_, instance)| matches!(instance.state.name(), "success" | "memoized"));
+            state.instances().filter(|(_, instance)| matches!(instance.state, StepState::Success { .. }));
         let found = succeeded.flat_map(|(id, instance)| {
             let step = id.step_key(&plan);
             let outputs = instance.yielded(&plan.step(id.step).outputs);

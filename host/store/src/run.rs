@@ -17,6 +17,8 @@ pub struct StepCounts {
     pub success: u32,
     /// Found in the memo.
     pub memoized: u32,
+    /// Taken from an earlier run.
+    pub reused: u32,
     /// Did not have to run.
     pub skipped: u32,
     /// Failed.
@@ -30,6 +32,7 @@ pub struct StepCounts {
 pub(crate) enum StepEnd {
     Success,
     Memoized,
+    Reused,
     Skipped,
     Failure,
     Canceled,
@@ -49,6 +52,7 @@ impl StepEnd {
         match kind {
             "step_success" => Some(Self::Success),
             "step_memoized" => Some(Self::Memoized),
+            "step_reused" => Some(Self::Reused),
             "step_skipped" => Some(Self::Skipped),
             "step_failure" if code == Some(Code::Canceled) => Some(Self::Canceled),
             "step_failure" => Some(Self::Failure),
@@ -62,6 +66,7 @@ impl StepCounts {
         match end {
             StepEnd::Success => &mut self.success,
             StepEnd::Memoized => &mut self.memoized,
+            StepEnd::Reused => &mut self.reused,
             StepEnd::Skipped => &mut self.skipped,
             StepEnd::Failure => &mut self.failure,
             StepEnd::Canceled => &mut self.canceled,
@@ -78,6 +83,10 @@ pub struct RunSummary {
     pub job: Name,
     /// Its environment.
     pub environment: Option<Name>,
+    /// The run that it goes on from, if it is a re-run.
+    pub parent: Option<RunId>,
+    /// The first run of the line that it is of, if it is a re-run.
+    pub root: Option<RunId>,
     /// Where it stands.
     pub status: RunStatus,
     /// When it was asked for.
@@ -97,11 +106,13 @@ pub struct RunSummary {
 impl RunSummary {
     /// The summary of a run whose first event is `event`; none when that is not `RunEnqueued`.
     pub(crate) fn first(run: RunId, at: Timestamp, event: &RunEvent) -> Option<Self> {
-        let RunEvent::RunEnqueued { job, environment, steps, tags, .. } = event else { return None };
+        let RunEvent::RunEnqueued { job, environment, steps, tags, parent, root, .. } = event else { return None };
         Some(Self {
             run,
             job: job.clone(),
             environment: environment.clone(),
+            parent: *parent,
+            root: *root,
             status: RunStatus::Queued,
             enqueued_at: at,
             started_at: None,

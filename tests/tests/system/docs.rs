@@ -56,3 +56,21 @@ fn the_commands_of_the_readme_work() {
     }
     assert!(ran >= 8, "the README has commands to run, {ran} were found");
 }
+
+/// A promise without its test is none.
+#[test]
+fn every_promise_names_a_test_that_exists() {
+    let text = std::fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    let promised = text.split("## What is not promised").next().unwrap();
+    let mut count = 0;
+    for row in promised.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise") && !line.starts_with("| ---")) {
+        let test = row.split('`').find(|part| part.contains(".rs::")).unwrap_or_else(|| panic!("no test: {row}"));
+        let (file, name) = test.split_once("::").unwrap();
+        let source = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        // As a function, or as a word of the macro that makes it one.
+        let there = source.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name);
+        assert!(there, "{file} has no test `{name}`");
+        count += 1;
+    }
+    assert!(count > 20, "{count} promises");
+}

@@ -33,7 +33,7 @@ pub(crate) fn style(event: &RunEvent) -> Style {
         RunEvent::RunSuccess | RunEvent::StepSuccess { .. } => GOOD,
         RunEvent::StepFailure { failure, .. } if failure.code == Code::Canceled => WARN,
         RunEvent::RunFailure { .. } | RunEvent::StepFailure { .. } => BAD,
-        RunEvent::StepMemoized { .. } => MEMO,
+        RunEvent::StepMemoized { .. } | RunEvent::StepReused { .. } => MEMO,
         RunEvent::RunCanceling { .. }
         | RunEvent::RunCanceled
         | RunEvent::StepSkipped { .. }
@@ -105,11 +105,12 @@ fn fields(fields: &[(String, CanonicalJson)]) -> String {
 /// What an event says beside its kind and step.
 pub(crate) fn told(event: &RunEvent) -> String {
     match event {
-        RunEvent::RunEnqueued { job, environment, steps, tags, use_memo, .. } => {
+        RunEvent::RunEnqueued { job, environment, steps, tags, use_memo, parent, .. } => {
             let environment = environment.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
             let tags: String = tags.iter().map(|(key, value)| format!(" {key}={value}")).collect();
             let memo = if *use_memo { "" } else { ", without the memo" };
-            format!("job {job}{environment}, {}{memo}{tags}", text::counted(*steps as usize, "step"))
+            let parent = parent.map(|parent| format!(", after {parent}")).unwrap_or_default();
+            format!("job {job}{environment}, {}{memo}{parent}{tags}", text::counted(*steps as usize, "step"))
         }
         RunEvent::RunDequeued
         | RunEvent::RunStarting
@@ -128,6 +129,7 @@ pub(crate) fn told(event: &RunEvent) -> String {
         RunEvent::StepUpForRetry { failure, not_before, .. } => format!("{}; again at {not_before}", failed(failure)),
         RunEvent::StepSuperseded { .. } => "what it was given has changed".to_owned(),
         RunEvent::StepMemoized { origin, .. } => format!("computed by {origin}"),
+        RunEvent::StepReused { origin, .. } => format!("taken from {origin}"),
         RunEvent::StepMemoMissed { .. } => "not in the memo".to_owned(),
         RunEvent::HandledOutput { port, manager, locator, .. } => {
             format!("{port} kept by {manager}: {}", place(locator, None))

@@ -43,6 +43,7 @@ fn tally(report: &Report) -> String {
     let all = [
         (counts.success, "run"),
         (counts.memoized, "memoised"),
+        (counts.reused, "reused"),
         (counts.skipped, "skipped"),
         (counts.failure, "failed"),
         (counts.canceled, "canceled"),
@@ -152,6 +153,7 @@ fn next(report: &Report, again: &str) -> String {
             })
             .unwrap_or_default();
         lines.push((format!("opyard events {run}{step}{again}"), "everything that happened"));
+        lines.push((format!("opyard rerun {run}{again}"), "what has not succeeded, once it is mended"));
     }
     let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     let drawn = lines.iter().map(|(command, what)| format!("  {command:<width$}  {}", paint(DIM, what)));
@@ -281,7 +283,7 @@ pub(crate) fn json(report: &Report) -> Value {
             "written_bytes": step.usage.written_bytes,
         });
         match &step.standing {
-            Standing::Memoized(origin) => told["origin"] = json!(origin),
+            Standing::Memoized(origin) | Standing::Reused(origin) => told["origin"] = json!(origin),
             Standing::Skipped(reason) => told["reason"] = json!(reason),
             Standing::Failure(failed) => told["failure"] = failure::failure_json(failed),
             _ => {}
@@ -296,6 +298,7 @@ pub(crate) fn json(report: &Report) -> Value {
         "run": report.run,
         "job": report.job,
         "environment": report.environment,
+        "parent_run_id": report.parent,
         "status": report.status,
         "tags": report.tags,
         "enqueued_at": report.enqueued_at.map(|at| at.to_string()),
@@ -306,6 +309,7 @@ pub(crate) fn json(report: &Report) -> Value {
             "planned": report.planned,
             "success": counts.success,
             "memoized": counts.memoized,
+            "reused": counts.reused,
             "skipped": counts.skipped,
             "failure": counts.failure,
             "canceled": counts.canceled,
@@ -341,6 +345,7 @@ pub(crate) fn list(runs: &[RunSummary]) -> String {
         let there = [
             (counts.success, "run"),
             (counts.memoized, "memoised"),
+            (counts.reused, "reused"),
             (counts.skipped, "skipped"),
             (counts.failure, "failed"),
             (counts.canceled, "canceled"),
@@ -393,6 +398,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         RunEvent::StepUpForRetry { .. } => Some("up for retry"),
         RunEvent::StepSuperseded { .. } => Some("superseded"),
         RunEvent::StepMemoized { .. } => Some("memoised"),
+        RunEvent::StepReused { .. } => Some("reused"),
         RunEvent::StepExpectationResult { .. } => Some("unexpected"),
         RunEvent::Log { .. } => Some("says"),
         RunEvent::LimitReached { .. } => Some("limit"),

@@ -57,7 +57,7 @@ pub(crate) fn style(standing: &Standing) -> Style {
         Standing::Running => PLAIN,
         Standing::UpForRetry | Standing::Skipped(_) | Standing::Canceled => WARN,
         Standing::Success => GOOD,
-        Standing::Memoized(_) => MEMO,
+        Standing::Memoized(_) | Standing::Reused(_) => MEMO,
         Standing::Failure(_) => BAD,
     }
 }
@@ -74,7 +74,7 @@ pub(crate) const fn skip_reason(reason: SkipReason) -> &'static str {
 /// What a step has to say beside its figures.
 pub(crate) fn note(standing: &Standing) -> String {
     match standing {
-        Standing::Memoized(origin) => format!("from {origin}"),
+        Standing::Memoized(origin) | Standing::Reused(origin) => format!("from {origin}"),
         Standing::Skipped(reason) => skip_reason(*reason).to_owned(),
         Standing::Failure(failure) => format!("{} {}", failure.code, text::one_line(&failure.description, 70)),
         Standing::Pending | Standing::Running | Standing::UpForRetry | Standing::Success | Standing::Canceled => {
@@ -110,7 +110,7 @@ fn row(step: &StepReport, now: Option<Timestamp>) -> Vec<Cell> {
 fn folded(items: &[StepReport]) -> Vec<Cell> {
     let mut counts = Counts::default();
     items.iter().for_each(|item| counts.add(&item.standing));
-    let worst = [counts.failure, counts.canceled, counts.open, counts.success, counts.memoized, counts.skipped];
+    let worst = [counts.failure, counts.canceled, counts.open, counts.success, counts.memoized + counts.reused, counts.skipped];
     let style = match worst.iter().position(|count| *count > 0) {
         Some(0) => BAD,
         Some(1) => WARN,
@@ -134,11 +134,12 @@ fn folded(items: &[StepReport]) -> Vec<Cell> {
 
 /// `3 success, 2 memoized`.
 pub(crate) fn summary(counts: Counts) -> String {
-    let Counts { success, memoized, skipped, failure, canceled, open } = counts;
+    let Counts { success, memoized, reused, skipped, failure, canceled, open } = counts;
     let all = [
         (failure, "failure"),
         (success, "success"),
         (memoized, "memoized"),
+        (reused, "reused"),
         (skipped, "skipped"),
         (canceled, "canceled"),
         (open, "open"),

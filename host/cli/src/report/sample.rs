@@ -57,6 +57,8 @@ fn asset() -> AssetEvent {
 
 pub(crate) fn enqueued(steps: u32) -> RunEvent {
     RunEvent::RunEnqueued {
+        parent: None,
+        root: None,
         job: name("train"),
         environment: Some(name("prod")),
         plan: ArtifactRef::of(b"plan"),

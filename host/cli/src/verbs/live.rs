@@ -144,7 +144,9 @@ impl Terminal {
         let Some(step) = event.step().and_then(|key| report.step(key)) else { return };
         match event {
             RunEvent::StepStart { of } if of.attempt == 0 && of.generation == 0 => self.known(&of.step),
-            RunEvent::StepMemoized { step, .. } | RunEvent::StepSkipped { step, .. } => self.known(step),
+            RunEvent::StepMemoized { step, .. }
+            | RunEvent::StepReused { step, .. }
+            | RunEvent::StepSkipped { step, .. } => self.known(step),
             _ => {}
         }
         match (&step.standing, event) {
@@ -158,7 +160,10 @@ impl Terminal {
                 self.end(&step.key, standing.is_final());
             }
             (_, RunEvent::StepUpForRetry { .. }) => self.end(&step.key, false),
-            (_, RunEvent::StepMemoized { .. } | RunEvent::StepSkipped { .. }) => self.count(true),
+            (
+                _,
+                RunEvent::StepMemoized { .. } | RunEvent::StepReused { .. } | RunEvent::StepSkipped { .. },
+            ) => self.count(true),
             (_, RunEvent::StepSuperseded { .. }) => {
                 self.done = self.done.saturating_sub(1);
                 self.count(false);

@@ -1,6 +1,7 @@
 //! One module a verb, or family of verbs.
 
 mod check;
+mod diff;
 mod doctor;
 mod events;
 mod inspect;
@@ -10,15 +11,20 @@ mod plan;
 mod query;
 mod run;
 mod runs;
+mod sources;
+mod watching;
 
 use opyard_server::model::definitions;
 use opyard_server::model::definitions::Setting;
 use opyard_server::model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
 use opyard_server::model::error::Code;
+use opyard_server::model::plan::{Launch, Plan};
+use opyard_server::{PlannedJob, Project, Yard};
 
-use crate::args::{Cli, Op, Overlay, Verb};
+use crate::args::{Cli, File, Global, Op, Overlay, Verb};
 use crate::error::{CliError, Outcome};
 use crate::exit::Exit;
+use crate::place::Place;
 use crate::screen::Screen;
 
 /// Does what the command line says.
@@ -28,6 +34,7 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Check(args) => check::check(&global, &args, screen).await,
         Verb::Plan(args) => plan::plan(&global, &args, screen).await,
         Verb::Run(args) => Box::pin(run::run(&global, args, screen)).await,
+        Verb::Rerun(args) => Box::pin(run::rerun(&global, args, screen)).await,
         Verb::Cancel(args) => runs::cancel(&global, &args, screen).await,
         Verb::Runs(args) => runs::runs(&global, &args, screen).await,
         Verb::Show(args) => runs::show(&global, &args, screen).await,
@@ -35,6 +42,7 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Query(args) => query::query(&global, &args, screen).await,
         Verb::Artifacts(args) => outputs::artifacts(&global, &args, screen).await,
         Verb::Cat(args) => outputs::cat(&global, &args, screen).await,
+        Verb::Diff(args) => diff::diff(&global, &args, screen).await,
         Verb::Schema => {
             screen.print_json(&definitions::schema())?;
             Ok(Exit::Success)
@@ -42,6 +50,46 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Doctor(args) => doctor::doctor(&global, &args, screen).await,
         Verb::Op(Op::Inspect(args)) => inspect::inspect(&global, &args, screen).await,
     }
+}
+
+/// A job of a definitions file, planned in an open yard.
+struct Prepared {
+    place: Place,
+    yard: Yard,
+    plan: Plan,
+    warnings: Diagnostics,
+}
+
+impl Prepared {
+    /// Reads the definitions, opens the yard, and plans `job`.
+    ///
+    /// # Errors
+    /// When there is no such file, or something is wrong with what is in it or laid over it.
+    async fn new(global: &Global, file: &File, overlay: &Overlay, job: &str) -> Result<Self, CliError> {
+        let place = Place::of_definitions(global, file);
+        let settings = settings(overlay)?;
+        if !place.file.is_file() {
+            return Err(check::no_file(&place));
+        }
+        let yard = place.open()?;
+        let PlannedJob { plan, warnings } = planned(&yard, &place, (overlay, &settings), job).await?;
+        Ok(Self { place, yard, plan, warnings })
+    }
+}
+
+/// Plans a job with the definitions as they are now.
+///
+/// # Errors
+/// All that is wrong with them, or with what is laid over them.
+async fn planned(
+    yard: &Yard,
+    place: &Place,
+    (overlay, settings): (&Overlay, &[Setting]),
+    job: &str,
+) -> Result<PlannedJob, CliError> {
+    let project = Project::load_for(yard, &place.file, job).await?;
+    let launch = Launch { job, environment: overlay.env.as_deref(), settings };
+    Ok(project.plan(yard, &launch).await?)
 }
 
 /// Reads what is laid over the definitions: files first, then `--set`.

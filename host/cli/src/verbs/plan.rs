@@ -3,31 +3,27 @@
 use std::sync::Arc;
 
 use opyard_server::model::id::StepPath;
-use opyard_server::model::plan::{Launch, Memo, Plan};
-use opyard_server::{Forecast, Foreseen, PlannedJob, Project};
+use opyard_server::model::plan::{Memo, Plan};
+use opyard_server::model::selection::Selection;
+use opyard_server::{Forecast, Foreseen};
 use serde_json::{Value, json};
 
 use crate::args::{self, Global};
 use crate::error::Outcome;
 use crate::exit::Exit;
-use crate::place::Place;
 use crate::render::quantity;
 use crate::render::style::{DIM, MEMO, PLAIN, TITLE, paint};
 use crate::render::table::{Cell, Table};
 use crate::render::text::counted;
 use crate::screen::Screen;
-use crate::verbs::{check, note_warnings, settings};
+use crate::verbs::{Prepared, note_warnings};
 
 pub(crate) async fn plan(global: &Global, args: &args::Plan, screen: &Screen) -> Outcome {
-    let place = Place::of_definitions(global, &args.file);
-    let settings = settings(&args.overlay)?;
-    if !place.file.is_file() {
-        return Err(check::no_file(&place));
-    }
-    let yard = place.open()?;
-    let project = Project::load_for(&yard, &place.file, &args.job).await?;
-    let launch = Launch { job: &args.job, environment: args.overlay.env.as_deref(), settings: &settings };
-    let PlannedJob { plan, warnings } = project.plan(&yard, &launch).await?;
+    let Prepared { yard, plan, warnings, .. } = Prepared::new(global, &args.file, &args.overlay, &args.job).await?;
+    let plan = match args.select.as_deref() {
+        Some(text) => yard.select(plan, &Selection::parse("--select", text)?).await?,
+        None => plan,
+    };
     let plan = Arc::new(plan);
     let forecast = yard.forecast(Arc::clone(&plan)).await?;
     if screen.json() {

@@ -1,174 +1,102 @@
-//! `run`: launch a job, watch it, sum it up.
+//! `run` and `rerun`: launch a job, watch it, sum it up.
 
-use std::sync::Arc;
-
-use opyard_server::model::error::Code;
-use opyard_server::model::id::RunId;
-use opyard_server::model::plan::{Launch, Plan};
-use opyard_server::{CancelRequest, Following, LaunchOptions, PlannedJob, Project, RunEnd, Yard, YardError};
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use opyard_server::model::selection::Selection;
+use opyard_server::{Again, Changes, LaunchOptions, PlannedJob, PlannedRerun, Project, YardError};
 
 use crate::args::{self, Global};
-use crate::error::{CliError, Outcome};
+use crate::error::Outcome;
 use crate::exit::Exit;
-use crate::place::Place;
-use crate::render;
-use crate::render::text::counted;
-use crate::report::Report;
+use crate::place::{Place, here};
+use crate::run_name;
 use crate::screen::Screen;
-use crate::verbs::live::Watch;
-use crate::verbs::{check, note_warnings, settings};
+use crate::verbs::sources::Sources;
+use crate::verbs::watching::Watching;
+use crate::verbs::{Prepared, check, note_warnings, planned, settings};
 
 pub(crate) async fn run(global: &Global, args: args::Run, screen: &Screen) -> Outcome {
-    let place = Place::of_definitions(global, &args.file);
-    let settings = settings(&args.overlay)?;
+    let selection = args.select.as_deref().map(|text| Selection::parse("--select", text)).transpose()?;
+    // Before they are read: what changes from here on is seen.
+    let sources = args.watch.then(|| Sources::of(&Place::of_definitions(global, &args.file), &args.overlay));
+    let Prepared { place, yard, plan, warnings } = Prepared::new(global, &args.file, &args.overlay, &args.job).await?;
+    let plan = match &selection {
+        Some(selection) => yard.select(plan, selection).await?,
+        None => plan,
+    };
+    note_warnings(&warnings, screen);
+    let options =
+        LaunchOptions { tags: args.tag.iter().cloned().collect(), use_memo: !args.no_memo, ..LaunchOptions::default() };
+    let mut watching = Watching::new(&yard, screen, &place.again)?;
+    let mut outcome = watching.launch(plan, options.clone()).await;
+    if let Some(mut sources) = sources {
+        while watching.until(sources.change()).await {
+            outcome = again_with(&mut watching, &place, &args.overlay, (&args.job, selection.as_ref()), &options).await;
+            if let Err(error) = outcome {
+                // What is wrong now may be right after the next change.
+                error.report(screen);
+                outcome = Ok(Exit::Wrong);
+            }
+        }
+    }
+    yard.close().await;
+    outcome
+}
+
+/// Plans and runs once more, with the files as they are now.
+async fn again_with(
+    watching: &mut Watching<'_>,
+    place: &Place,
+    overlay: &args::Overlay,
+    (job, selection): (&str, Option<&Selection>),
+    options: &LaunchOptions,
+) -> Outcome {
+    let settings = settings(overlay)?;
+    let PlannedJob { plan, warnings } = planned(watching.yard, place, (overlay, &settings), job).await?;
+    let plan = match selection {
+        Some(selection) => watching.yard.select(plan, selection).await?,
+        None => plan,
+    };
+    note_warnings(&warnings, watching.screen);
+    watching.launch(plan, options.clone()).await
+}
+
+pub(crate) async fn rerun(global: &Global, args: args::Rerun, screen: &Screen) -> Outcome {
+    let again = again(&args)?;
+    let place = Place::of_yard(global, &args.file, &here()?);
+    let yard = place.open_existing()?;
+    let run = run_name::find(&yard, &args.run).await?;
+    let parent = yard.summary(run).await?;
+    let mut watching = Watching::new(&yard, screen, &place.again)?;
+    let changed = !args.overlay.set.is_empty() || !args.overlay.config.is_empty() || args.overlay.env.is_some();
+    if !parent.status.is_final() && matches!(again, Again::FromFailure) && !changed {
+        // Nobody ended it: whoever drove it is gone, or this is refused.
+        yard.take_over(run).await?;
+        let (plan, _) = yard.state(run).await?;
+        screen.note(&format!("{run} was left unfinished; it goes on"));
+        let outcome = watching.drive(run, &plan).await;
+        yard.close().await;
+        return outcome;
+    }
     if !place.file.is_file() {
         return Err(check::no_file(&place));
     }
-    let yard = place.open()?;
-    let project = Project::load_for(&yard, &place.file, &args.job).await?;
-    let launch = Launch { job: &args.job, environment: args.overlay.env.as_deref(), settings: &settings };
-    let PlannedJob { plan, warnings } = project.plan(&yard, &launch).await?;
+    let changes = Changes { environment: args.overlay.env.clone(), settings: settings(&args.overlay)? };
+    let project = Project::load_for(&yard, &place.file, parent.job.as_str()).await?;
+    let PlannedRerun { planned: PlannedJob { plan, warnings }, lineage } =
+        yard.plan_rerun(&project, &parent, &again, changes).await?;
     note_warnings(&warnings, screen);
-    let plan = Arc::new(plan);
-    let mut interrupts = Interrupts::new()?;
-    let options = LaunchOptions { tags: args.tag.into_iter().collect(), use_memo: !args.no_memo };
-    let started = yard.launch(Arc::clone(&plan), options).await?;
-    if !screen.json() {
-        screen.note(&format!("{}  job {}, {}", started.run, plan.job, counted(plan.steps.len(), "step")));
-    }
-    let watched = watch(&yard, started.run, &plan, &mut interrupts, screen).await;
+    let tags = parent.tags.into_iter().chain(args.tag).collect();
+    let options = LaunchOptions { tags, use_memo: !args.no_memo, lineage: Some(lineage) };
+    let outcome = watching.launch(plan, options).await;
     yard.close().await;
-    let (end, report) = watched?;
-    if screen.json() {
-        screen.print_json(&render::run::json(&report))?;
-    } else {
-        screen.note("\n");
-        screen.print(&render::run::summary(&report, &place.again))?;
-    }
-    Ok(Exit::of_status(end.status))
+    outcome
 }
 
-/// Drives the run, and shows its durable events as they come.
-async fn watch(
-    yard: &Yard,
-    run: RunId,
-    plan: &Plan,
-    interrupts: &mut Interrupts,
-    screen: &Screen,
-) -> Result<(RunEnd, Report), CliError> {
-    let (cancel, canceled) = oneshot::channel::<&'static str>();
-    let interrupt: CancelRequest = Box::pin(async move {
-        match canceled.await {
-            Ok(reason) => reason.to_owned(),
-            Err(_) => std::future::pending().await,
-        }
-    });
-    // The set is dropped, and the driving with it, however this ends.
-    let mut driving = JoinSet::new();
-    let driver = yard.clone();
-    driving.spawn(async move { driver.drive(run, interrupt).await });
-
-    let mut events = yard.follow(run, 0);
-    let mut watch = Watch::new(*screen, plan);
-    let mut report = Report::default();
-    let mut cancel = Some(cancel);
-    let mut end = None;
-    let mut following = true;
-    while end.is_none() {
-        tokio::select! {
-            next = events.next(), if following => match next {
-                Some(recorded) => {
-                    let recorded = recorded?;
-                    report.apply(&recorded);
-                    watch.saw(&report, &recorded);
-                }
-                None => following = false,
-            },
-            ended = driving.join_next() => end = Some(joined(ended)?),
-            reason = interrupts.next() => match cancel.take() {
-                Some(cancel) => {
-                    watch.say("canceling: waiting for what runs to stop; once more stops at once");
-                    // Nobody listens any more when the run has just ended.
-                    let _ = cancel.send(reason);
-                }
-                None => {
-                    watch.clear();
-                    std::process::exit(Exit::Canceled.code().into());
-                }
-            },
-            () = watch.tick() => watch.draw(),
-        }
-    }
-    rest(&mut events, &mut report, &mut watch).await?;
-    watch.clear();
-    report.arrange(plan);
-    // The loop ends with an end.
-    let end = end.ok_or_else(|| CliError::new(Code::Invariant, "a run that ended has no end"))?;
-    Ok((end, report))
-}
-
-/// What was durable when the run ended, and has not been shown.
-async fn rest(events: &mut Following, report: &mut Report, watch: &mut Watch) -> Result<(), CliError> {
-    while report.ended_at.is_none() {
-        let Some(recorded) = events.next().await else { break };
-        let recorded = recorded?;
-        report.apply(&recorded);
-        watch.saw(report, &recorded);
-    }
-    Ok(())
-}
-
-fn joined(ended: Option<Result<Result<RunEnd, YardError>, tokio::task::JoinError>>) -> Result<RunEnd, CliError> {
-    match ended {
-        Some(Ok(end)) => Ok(end?),
-        Some(Err(_)) | None => {
-            Err(CliError::new(Code::HostPanic, "driving the run panicked; it can be taken up again"))
-        }
-    }
-}
-
-/// What the user, or whoever started us, sends to make us stop.
-struct Interrupts {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Interrupts {
-    /// From now on the signals do not end the process.
-    #[cfg(unix)]
-    fn new() -> Result<Self, CliError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let refused = |error: std::io::Error| {
-            CliError::new(Code::FileUnreadable, format!("the system lets nobody listen for signals: {error}"))
-        };
-        let interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-        Ok(Self { interrupt, terminate: signal(SignalKind::terminate()).map_err(refused)? })
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> Result<Self, CliError> {
-        Ok(Self {})
-    }
-
-    /// Waits for the next, and says what it is.
-    #[cfg(unix)]
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            Some(()) = self.interrupt.recv() => "interrupted at the terminal (SIGINT)",
-            Some(()) = self.terminate.recv() => "told to end (SIGTERM)",
-            else => std::future::pending().await,
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) -> &'static str {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => "interrupted at the terminal (Ctrl-C)",
-            Err(_) => std::future::pending().await,
-        }
-    }
+/// Which of the ways to run again is asked for.
+fn again(args: &args::Rerun) -> Result<Again, YardError> {
+    Ok(match (&args.from, &args.select) {
+        (Some(text), _) => Again::From(Selection::parse("--from", text)?),
+        (None, Some(text)) => Again::Selected(Selection::parse("--select", text)?),
+        (None, None) if args.all => Again::All,
+        (None, None) => Again::FromFailure,
+    })
 }

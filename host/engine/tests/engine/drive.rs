@@ -35,7 +35,7 @@ fn fold(plan: &Plan, events: &[Recorded]) -> RunState {
     state
 }
 
-fn successes_are_single(events: &[Recorded]) {
+pub(crate) fn successes_are_single(events: &[Recorded]) {
     let mut seen = HashSet::new();
     for recorded in events {
         if let RunEvent::StepSuccess { of, .. } = &recorded.event {

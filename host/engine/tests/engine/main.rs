@@ -3,7 +3,9 @@
 #![expect(clippy::cast_possible_truncation, reason = "small numbers of tests")]
 
 mod drive;
+mod histories;
 mod plans;
 mod reference;
+mod reruns;
 mod simulate;
 mod yard;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use opyard_model::component::{Backoff, Jitter, RetryPolicy};
-use opyard_model::digest::{ComponentDigest, FieldHasher};
+use opyard_model::digest::{ComponentDigest, Digest, FieldHasher};
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::{MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
@@ -68,6 +69,8 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         resources: BTreeMap::new(),
         io_managers: BTreeMap::new(),
         on_failure: FailurePolicy::GoOn,
+        settings: Vec::new(),
+        reuse: Vec::new(),
     }
 }
 
@@ -126,6 +129,24 @@ impl Script {
 
     /// What a try yields, item by item, and how it ends.
     pub(crate) fn play(self, step: &Step, attempt: u32, inputs: &[BoundInput]) -> (Vec<Yielded>, StepResult) {
+        let (items, result, _) = self.play_with_bytes(step, attempt, inputs);
+        (items, result)
+    }
+
+    /// The same, with the bytes of all that is yielded.
+    pub(crate) fn play_with_bytes(
+        self,
+        step: &Step,
+        attempt: u32,
+        inputs: &[BoundInput],
+    ) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
+        let mut bytes = Vec::new();
+        let mut artifact = |digest: Digest| {
+            let text = digest.to_string();
+            let artifact = ArtifactRef::of(text.as_bytes());
+            bytes.push(Bytes::from(text));
+            artifact
+        };
         let mut hasher = FieldHasher::new("value");
         hasher.field(step.op.as_str().as_bytes());
         for value in inputs.iter().flat_map(|input| input.bound.values()) {
@@ -135,8 +156,7 @@ impl Script {
         let mut outputs = Vec::new();
         for (ix, output) in step.outputs.iter().enumerate() {
             let mut value = |tag: &str, mapping_key: Option<MappingKey>| {
-                let digest = hasher.field(tag.as_bytes()).finish();
-                let artifact = ArtifactRef { digest, size: 9 };
+                let artifact = artifact(hasher.field(tag.as_bytes()).finish());
                 let plain = ValueRef::plain(artifact, output.type_name.clone(), output.media_type.clone());
                 Yielded { port: output.port.clone(), value: ValueRef { mapping_key, ..plain } }
             };
@@ -145,7 +165,7 @@ impl Script {
                     hasher = FieldHasher::new("item");
                     let tag = if differs { format!("{key} {attempt}") } else { key.to_string() };
                     let digest = hasher.field(step.op.as_str().as_bytes()).field(tag.as_bytes()).finish();
-                    let artifact = ArtifactRef { digest, size: 9 };
+                    let artifact = artifact(digest);
                     let plain = ValueRef::plain(artifact, output.type_name.clone(), output.media_type.clone());
                     let value = ValueRef { mapping_key: Some(key), ..plain };
                     items.push(Yielded { port: output.port.clone(), value });
@@ -169,7 +189,7 @@ impl Script {
                 delay: (self.salt.is_multiple_of(2)).then_some(Duration::ZERO),
             }
         };
-        (items, result)
+        (items, result, bytes)
     }
 }
 

@@ -29,16 +29,16 @@ struct Running {
 
 /// How a run is played: what comes when.
 #[derive(Debug, Clone)]
-struct Chance {
+pub(crate) struct Chance {
     words: Vec<u16>,
     slots: usize,
     cancel_after: Option<usize>,
 }
 
-struct Simulation<'a> {
-    state: RunState,
+pub(crate) struct Simulation<'a> {
+    pub(crate) state: RunState,
     scripts: &'a Scripts,
-    log: Vec<Recorded>,
+    pub(crate) log: Vec<Recorded>,
     now: Timestamp,
     asked: HashSet<InstanceId>,
     running: HashMap<InstanceId, Running>,
@@ -48,14 +48,16 @@ struct Simulation<'a> {
     actions: (usize, usize),
 }
 
-fn run() -> RunId {
+pub(crate) fn run() -> RunId {
     RunId::from_parts(1, 1)
 }
 
 impl<'a> Simulation<'a> {
-    fn new(plan: &Arc<Plan>, scripts: &'a Scripts, chance: Chance) -> Self {
+    pub(crate) fn new(plan: &Arc<Plan>, scripts: &'a Scripts, chance: Chance) -> Self {
         let mut simulation = Self::resume(plan, scripts, chance, &[]);
         simulation.append(RunEvent::RunEnqueued {
+            parent: None,
+            root: None,
             job: plan.job.clone(),
             environment: None,
             plan: ArtifactRef::of(b""),
@@ -122,7 +124,7 @@ impl<'a> Simulation<'a> {
         self.state.status().is_some_and(RunStatus::is_final)
     }
 
-    fn play(&mut self) {
+    pub(crate) fn play(&mut self) {
         for round in 0.. {
             assert!(round < 100_000, "the run does not end");
             if self.chance.cancel_after == Some(round) && !self.is_over() {
@@ -323,7 +325,7 @@ impl<'a> Simulation<'a> {
     }
 }
 
-fn chances() -> impl Strategy<Value = Chance> {
+pub(crate) fn chances() -> impl Strategy<Value = Chance> {
     (proptest::collection::vec(any::<u16>(), 1..60), 1usize..6).prop_map(|(words, slots)| Chance {
         words,
         slots,

@@ -15,9 +15,9 @@ use opyard_model::id::{RunId, TenantId};
 use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::plan::Plan;
-use opyard_model::step::{Call, Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
+use opyard_model::step::{Call, OpCall, Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
 use opyard_model::time::{Clock, Timestamp};
-use opyard_model::value::{ArtifactRef, Kept, ValueRef};
+use opyard_model::value::{ArtifactRef, Kept, ValueRef, Yielded};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::event_log::{Accepted, Durable, EventLog};
@@ -32,7 +32,7 @@ fn broken() -> StoreError {
 }
 
 /// Virtual time: tokio's, which stands still but for sleeping.
-pub(crate) struct Time(Instant);
+pub(crate) struct Time(pub(crate) Instant);
 
 impl Clock for Time {
     fn now(&self) -> Timestamp {
@@ -277,6 +277,24 @@ pub(crate) struct Player {
 }
 
 impl Player {
+    /// Puts what a call will yield into a store.
+    pub(crate) async fn keep(&self, request: &StepRequest, artifacts: &dyn ArtifactStore) {
+        let (Call::Op(call), Some(step)) = (&request.call, &request.step) else { return };
+        for bytes in self.played(call, step.attempt).2 {
+            artifacts.put(bytes).await.unwrap();
+        }
+    }
+
+    /// What a call yields, how it ends, and the bytes of what it yields.
+    fn played(&self, call: &OpCall, attempt: u32) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
+        let mut described = crate::plans::step(call.op.as_str(), Vec::new());
+        described.hermetic = call.hermetic;
+        described.outputs = call.outputs.iter().map(|bound| bound.output.clone()).collect();
+        let scripted = self.scripts.get(&call.op).copied();
+        let script = scripted.unwrap_or(crate::plans::Script { fails: 0, yields: 255, items: 7, salt: 1 });
+        script.of(call.mapping_key.as_ref()).play_with_bytes(&described, attempt, &call.inputs)
+    }
+
     pub(crate) fn calls_of(&self, step: &str) -> usize {
         self.calls.lock().unwrap().iter().filter(|(key, ..)| key == step).count()
     }
@@ -310,21 +328,12 @@ impl StepExecutor for Player {
                     Some(Manner::Takes(time)) => tokio::time::sleep(time).await,
                     None => {}
                 }
-                let mut described = crate::plans::step(&op, Vec::new());
-                described.hermetic = call.hermetic;
-                described.outputs = call.outputs.into_iter().map(|bound| bound.output).collect();
-                let script = self.scripts.get(&call.op).copied().unwrap_or(crate::plans::Script {
-                    fails: 0,
-                    yields: 255,
-                    items: 7,
-                    salt: 1,
-                });
-                let played = script.of(call.mapping_key.as_ref()).play(&described, step.attempt, &call.inputs);
-                for item in played.0 {
+                let (items, result, _) = self.played(&call, step.attempt);
+                for item in items {
                     said.say(Saying::ItemCommitted(item));
                     tokio::task::yield_now().await;
                 }
-                played.1
+                result
             }
             Call::HandleOutput(call) => {
                 self.handled.fetch_add(1, Ordering::SeqCst);
@@ -362,6 +371,7 @@ impl Yard {
 
     pub(crate) async fn enqueue(&self, run: RunId, plan: &Plan) {
         let launch = Launch {
+            lineage: None,
             run,
             plan: Arc::new(plan.clone()),
             tags: BTreeMap::from([("who".into(), name("me").to_string())]),

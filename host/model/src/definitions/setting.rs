@@ -5,6 +5,7 @@ use super::tree::{self, Key, Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::error::Code;
 use crate::id::StepPath;
+use crate::plan::RecordedSetting;
 
 /// A piece of config for one step, laid over what the definitions say: maps are merged key by key, whatever else is
 /// replaced.
@@ -60,6 +61,22 @@ impl Setting {
             config = Node { value: Value::Map(vec![entry]), place };
         }
         Ok(Self { step, place: source.place(0..split), config })
+    }
+
+    /// What is recorded of it with a run; none when its config cannot be said in JSON, which planning refuses.
+    pub(crate) fn recorded(&self) -> Option<RecordedSetting> {
+        let config = crate::plan::config::to_json(&self.config).ok()?;
+        Some(RecordedSetting { step: self.step.clone(), config })
+    }
+
+    /// The setting of an earlier run.
+    #[must_use]
+    pub fn of_run(recorded: &RecordedSetting) -> Self {
+        let text = format!("{}: {}", recorded.step, recorded.config.as_str());
+        let source = Source::new("settings of the earlier run", &text);
+        let split = recorded.step.as_str().len();
+        let config = from_json(recorded.config.to_value(), &source.place(split + 2..text.len()));
+        Self { step: recorded.step.clone(), place: source.place(0..split), config }
     }
 
     /// Reads a config file: YAML (or JSON) that maps steps, by their path, to configs.

@@ -115,6 +115,8 @@ impl Plan {
             resources: built.resources,
             io_managers: built.io_managers,
             on_failure: job.value.on_failure,
+            settings: launch.settings.iter().filter_map(Setting::recorded).collect(),
+            reuse: Vec::new(),
         };
         found.or(Some(plan))
     }

@@ -8,6 +8,7 @@ mod bind;
 mod build;
 pub(crate) mod config;
 mod flatten;
+mod narrow;
 mod schema;
 mod wire;
 
@@ -18,12 +19,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::{Interface, RetryPolicy, TypeName};
 use crate::digest::ComponentDigest;
-use crate::id::{MediaType, Name, StepPath};
+use crate::id::{MediaType, Name, RunId, StepKey, StepPath};
 use crate::json::CanonicalJson;
 use crate::limits::Limits;
-use crate::value::ValueRef;
+use crate::value::{ValueRef, Yielded};
 
 pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
+pub use narrow::{Earlier, EarlierRun, Scope};
 
 /// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -302,6 +304,12 @@ impl Step {
             .all(|output| matches!(plan.io_managers.get(&output.io_manager), Some(IoManagerSpec::Artifacts) | None))
     }
 
+    /// The steps that it needs: for its inputs, for its order, for the items that it is mapped over. With repetitions.
+    pub fn dependencies(&self) -> impl Iterator<Item = StepIx> + '_ {
+        let over = self.mapped_over.iter().map(|slot| slot.step);
+        self.sources().map(|slot| slot.step).chain(self.after.iter().copied()).chain(over)
+    }
+
     /// The output slots that its inputs read, in order.
     pub fn sources(&self) -> impl Iterator<Item = OutputSlot> + '_ {
         self.inputs.iter().flat_map(|input| {
@@ -347,6 +355,32 @@ pub struct Plan {
     pub io_managers: BTreeMap<Name, IoManagerSpec>,
     /// What happens when a step fails.
     pub on_failure: FailurePolicy,
+    /// The settings of the launch, in order: what was laid over the definitions' configs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<RecordedSetting>,
+    /// Results that are taken from an earlier run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reuse: Vec<ReusedStep>,
+}
+
+/// A piece of config that was laid over a step's at launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedSetting {
+    /// The step.
+    pub step: StepPath,
+    /// The config.
+    pub config: CanonicalJson,
+}
+
+/// The result of an earlier run that takes the place of executing a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReusedStep {
+    /// The step.
+    pub step: StepKey,
+    /// The run in which it succeeded.
+    pub origin: RunId,
+    /// Its outputs, items included.
+    pub outputs: Vec<Yielded>,
 }
 
 impl Plan {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::bind::Verdict;
 use super::wiring::Edge;
-use super::{IllegalTransition, Indices, Instance, InstanceId, Item, MemoStanding, Node, RunState, StepState};
+use super::{IllegalTransition, Indices, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState};
 use crate::error::Code;
 use crate::event::{Attempt, Recorded, RunEvent, RunStatus, SkipReason};
 use crate::id::{MappingKey, StepKey};
@@ -77,7 +77,7 @@ impl RunState {
             }
             RunEvent::StepSuccess { of, .. } => {
                 let id = self.expect_running(of)?;
-                self.succeed(&id, of.attempt, false);
+                self.succeed(&id, of.attempt, Provenance::Execution);
             }
             RunEvent::StepFailure { of, failure, .. } => {
                 let id = self.expect_running(of)?;
@@ -118,22 +118,15 @@ impl RunState {
                 self.supersede(&id);
             }
             RunEvent::StepMemoized { step, generation, outputs, .. } => {
-                let id = self.unlooked_at(step, *generation)?;
-                // Checked whole before anything is changed.
-                let mut seen = BTreeSet::new();
-                for output in outputs {
-                    let (port, dynamic) = self.port_of(&id, output)?;
-                    let key = output.value.mapping_key.as_ref().filter(|_| dynamic);
-                    self.expect(seen.insert((port, key)), "the output was yielded before")?;
-                }
-                self.set_state(&id, StepState::Running { attempt: 0, outputs: Vec::new() });
-                for output in outputs {
-                    self.yielded(&id, 0, output)?;
-                }
-                self.succeed(&id, 0, true);
+                let id = self.ready_at(step, *generation, MemoStanding::Unknown)?;
+                self.succeed_with(&id, outputs, Provenance::Memo)?;
+            }
+            RunEvent::StepReused { step, generation, outputs, .. } => {
+                let id = self.ready_at(step, *generation, MemoStanding::Reuse)?;
+                self.succeed_with(&id, outputs, Provenance::EarlierRun)?;
             }
             RunEvent::StepMemoMissed { step, generation, .. } => {
-                let id = self.unlooked_at(step, *generation)?;
+                let id = self.ready_at(step, *generation, MemoStanding::Unknown)?;
                 self.set_state(&id, StepState::Ready { attempt: 0, memo: MemoStanding::Run });
             }
             RunEvent::AssetMaterialization { of, from_memo: true, .. }
@@ -142,7 +135,7 @@ impl RunState {
             | RunEvent::Metric { of, from_memo: true, .. } => {
                 let id = self.at_attempt(of)?;
                 match self.state_of(&id)? {
-                    StepState::Success { memoized: true, .. } => {}
+                    StepState::Success { from: Provenance::Memo, .. } => {}
                     other => return Err(wrong_state(other)),
                 }
             }
@@ -205,10 +198,10 @@ impl RunState {
         }
     }
 
-    fn unlooked_at(&self, step: &StepKey, generation: u32) -> Result<InstanceId, String> {
+    fn ready_at(&self, step: &StepKey, generation: u32, standing: MemoStanding) -> Result<InstanceId, String> {
         let id = self.at_generation(step, generation)?;
         match self.state_of(&id)? {
-            StepState::Ready { memo: MemoStanding::Unknown, .. } => Ok(id),
+            StepState::Ready { memo, .. } if *memo == standing => Ok(id),
             other => Err(wrong_state(other)),
         }
     }
@@ -270,7 +263,24 @@ impl RunState {
         Ok(())
     }
 
-    fn succeed(&mut self, id: &InstanceId, attempt: u32, memoized: bool) {
+    /// Ends a step with a result that is there already.
+    fn succeed_with(&mut self, id: &InstanceId, outputs: &[Yielded], from: Provenance) -> Result<(), String> {
+        // Checked whole before anything is changed.
+        let mut seen = BTreeSet::new();
+        for output in outputs {
+            let (port, dynamic) = self.port_of(id, output)?;
+            let key = output.value.mapping_key.as_ref().filter(|_| dynamic);
+            self.expect(seen.insert((port, key)), "the output was yielded before")?;
+        }
+        self.set_state(id, StepState::Running { attempt: 0, outputs: Vec::new() });
+        for output in outputs {
+            self.yielded(id, 0, output)?;
+        }
+        self.succeed(id, 0, from);
+        Ok(())
+    }
+
+    fn succeed(&mut self, id: &InstanceId, attempt: u32, from: Provenance) {
         let Some(instance) = self.instance_mut(id) else { return };
         let outputs = match &mut instance.state {
             StepState::Running { outputs, .. } => std::mem::take(outputs),
@@ -289,7 +299,7 @@ impl RunState {
                 }
             }
         }
-        self.set_state(id, StepState::Success { outputs, memoized });
+        self.set_state(id, StepState::Success { outputs, from });
     }
 
     fn mapped_consumers(&self, producer: StepIx) -> Vec<(u16, StepIx)> {
@@ -332,7 +342,7 @@ impl RunState {
     /// All that a pending step waits for has settled.
     fn arrived(&mut self, id: &InstanceId) {
         match self.verdict(id) {
-            Verdict::Run => self.set_state(id, StepState::Ready { attempt: 0, memo: self.memo_standing(id.step) }),
+            Verdict::Run => self.set_state(id, StepState::Ready { attempt: 0, memo: self.memo_standing(id) }),
             Verdict::Skip(reason) => {
                 self.indices.skips.insert(id.clone(), reason);
             }
@@ -514,6 +524,7 @@ impl RunState {
 pub(super) enum Place {
     Pending,
     Unlooked,
+    Reusable,
     Runnable,
     Running,
     Retries(Timestamp),
@@ -526,6 +537,7 @@ impl Place {
             StepState::Pending => Self::Pending,
             StepState::Ready { memo: MemoStanding::Unknown, .. } => Self::Unlooked,
             StepState::Ready { memo: MemoStanding::Run, .. } => Self::Runnable,
+            StepState::Ready { memo: MemoStanding::Reuse, .. } => Self::Reusable,
             StepState::Running { .. } => Self::Running,
             StepState::UpForRetry { not_before, .. } => Self::Retries(*not_before),
             StepState::Success { .. } | StepState::Skipped(_) | StepState::Failure(_) | StepState::Canceled => {
@@ -544,6 +556,9 @@ impl Indices {
             Place::Unlooked => {
                 self.unlooked.remove(id);
             }
+            Place::Reusable => {
+                self.reusable.remove(id);
+            }
             Place::Runnable => {
                 self.runnable.remove(id);
             }
@@ -561,6 +576,9 @@ impl Indices {
         match place {
             Place::Unlooked => {
                 self.unlooked.insert(id.clone());
+            }
+            Place::Reusable => {
+                self.reusable.insert(id.clone());
             }
             Place::Runnable => {
                 self.runnable.insert(id.clone());

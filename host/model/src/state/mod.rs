@@ -9,14 +9,14 @@ mod audit;
 mod bind;
 mod wiring;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::error::Failure;
 use crate::event::{Attempt, RunStatus, SkipReason};
-use crate::id::{MappingKey, StepKey};
+use crate::id::{MappingKey, RunId, StepKey, StepPath};
 use crate::plan::{Memo, Plan, StepIx};
 use crate::time::Timestamp;
 use crate::value::{ValueRef, Yielded};
@@ -73,8 +73,8 @@ pub enum StepState {
     Success {
         /// What it yielded on plain ports, in port order.
         outputs: Vec<Yielded>,
-        /// Found in the memo.
-        memoized: bool,
+        /// Where the result is from.
+        from: Provenance,
     },
     /// Will not run.
     Skipped(SkipReason),
@@ -84,13 +84,26 @@ pub enum StepState {
     Canceled,
 }
 
-/// Whether the memo has anything to say about a step that is ready.
+/// Where the result of a step that ended well is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provenance {
+    /// It ran.
+    Execution,
+    /// It was found in the memo.
+    Memo,
+    /// An earlier run has it, and the plan says to take it.
+    EarlierRun,
+}
+
+/// What a step that is ready waits for, if not only for a place to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoStanding {
     /// It is to be asked.
     Unknown,
     /// It was asked and has nothing, or is not asked at all.
     Run,
+    /// It is not asked: the plan has the result, of an earlier run.
+    Reuse,
 }
 
 impl StepState {
@@ -102,8 +115,9 @@ impl StepState {
             Self::Ready { .. } => "ready",
             Self::Running { .. } => "running",
             Self::UpForRetry { .. } => "up_for_retry",
-            Self::Success { memoized: true, .. } => "memoized",
-            Self::Success { .. } => "success",
+            Self::Success { from: Provenance::Memo, .. } => "memoized",
+            Self::Success { from: Provenance::EarlierRun, .. } => "reused",
+            Self::Success { from: Provenance::Execution, .. } => "success",
             Self::Skipped(_) => "skipped",
             Self::Failure(_) => "failure",
             Self::Canceled => "canceled",
@@ -207,6 +221,8 @@ pub struct Tally {
     pub success: u32,
     /// Found in the memo.
     pub memoized: u32,
+    /// Taken from an earlier run.
+    pub reused: u32,
     /// Skipped.
     pub skipped: u32,
     /// Ended badly.
@@ -222,6 +238,8 @@ pub struct Tally {
 pub struct RunState {
     plan: Arc<Plan>,
     wiring: Arc<Wiring>,
+    /// Where [`Plan::reuse`] has the result of a step.
+    reuse: Arc<HashMap<InstanceId, usize>>,
     status: Option<RunStatus>,
     last_seq: u64,
     use_memo: bool,
@@ -240,6 +258,8 @@ pub struct RunState {
 struct Indices {
     /// Ready, and the memo is to be asked.
     unlooked: BTreeSet<InstanceId>,
+    /// Ready, and the plan has the result.
+    reusable: BTreeSet<InstanceId>,
     /// Ready to run.
     runnable: BTreeSet<InstanceId>,
     /// Running.
@@ -266,9 +286,11 @@ impl RunState {
             .collect();
         let open_nodes = nodes.len();
         let unfinished = nodes.iter().filter(|node| matches!(node, Node::Single(_))).count();
+        let reuse = Arc::new(reuse(&plan, &wiring));
         Self {
             plan,
             wiring,
+            reuse,
             status: None,
             last_seq: 0,
             use_memo: true,
@@ -335,8 +357,9 @@ impl RunState {
         let mut tally = Tally::default();
         for (_, instance) in self.instances() {
             let count = match &instance.state {
-                StepState::Success { memoized: true, .. } => &mut tally.memoized,
-                StepState::Success { .. } => &mut tally.success,
+                StepState::Success { from: Provenance::Memo, .. } => &mut tally.memoized,
+                StepState::Success { from: Provenance::EarlierRun, .. } => &mut tally.reused,
+                StepState::Success { from: Provenance::Execution, .. } => &mut tally.success,
                 StepState::Skipped(_) => &mut tally.skipped,
                 StepState::Failure(_) => &mut tally.failure,
                 StepState::Canceled => &mut tally.canceled,
@@ -373,6 +396,14 @@ impl RunState {
         self.indices.unlooked.iter()
     }
 
+    /// Steps that are ready and whose result the plan has, with what they yielded, in topological order.
+    pub fn reusable(&self) -> impl Iterator<Item = (&InstanceId, RunId, &[Yielded])> {
+        self.indices.reusable.iter().filter_map(|id| {
+            let reused = self.plan.reuse.get(*self.reuse.get(id)?)?;
+            Some((id, reused.origin, reused.outputs.as_slice()))
+        })
+    }
+
     /// Steps that are ready to run, in topological order.
     pub fn runnable(&self) -> impl Iterator<Item = &InstanceId> {
         self.indices.runnable.iter()
@@ -398,15 +429,16 @@ impl RunState {
         self.indices.stale.iter()
     }
 
+    /// Finds a step of the plan by its path.
+    #[must_use]
+    pub fn find(&self, path: &StepPath) -> Option<StepIx> {
+        self.wiring.find(path)
+    }
+
     /// Finds the step that a key names; none when this plan has no such step, or another depth of mapping.
     #[must_use]
     pub fn locate(&self, key: &StepKey) -> Option<InstanceId> {
-        let step = self.wiring.find(&key.path)?;
-        match (key.mapping.as_slice(), self.plan.step(step).mapped_over) {
-            ([], None) => Some(InstanceId { step, key: None }),
-            ([item], Some(_)) => Some(InstanceId { step, key: Some(item.clone()) }),
-            _ => None,
-        }
+        locate(&self.plan, &self.wiring, key)
     }
 
     /// The attempt that a step is in, or comes to next.
@@ -431,7 +463,28 @@ impl RunState {
         }
     }
 
-    fn memo_standing(&self, step: StepIx) -> MemoStanding {
-        if self.asks_memo(step) { MemoStanding::Unknown } else { MemoStanding::Run }
+    /// What a step that is ready waits for.
+    fn memo_standing(&self, id: &InstanceId) -> MemoStanding {
+        if self.reuse.contains_key(id) {
+            MemoStanding::Reuse
+        } else if self.asks_memo(id.step) {
+            MemoStanding::Unknown
+        } else {
+            MemoStanding::Run
+        }
     }
+}
+
+fn locate(plan: &Plan, wiring: &Wiring, key: &StepKey) -> Option<InstanceId> {
+    let step = wiring.find(&key.path)?;
+    match (key.mapping.as_slice(), plan.step(step).mapped_over) {
+        ([], None) => Some(InstanceId { step, key: None }),
+        ([item], Some(_)) => Some(InstanceId { step, key: Some(item.clone()) }),
+        _ => None,
+    }
+}
+
+fn reuse(plan: &Plan, wiring: &Wiring) -> HashMap<InstanceId, usize> {
+    let steps = plan.reuse.iter().enumerate();
+    steps.filter_map(|(at, reused)| Some((locate(plan, wiring, &reused.step)?, at))).collect()
 }

@@ -63,6 +63,8 @@ pub fn attempt(name: &str) -> Attempt {
 #[must_use]
 pub fn enqueued(plan: ArtifactRef, steps: u32) -> RunEvent {
     RunEvent::RunEnqueued {
+        parent: None,
+        root: None,
         job: Name::new("train").unwrap(),
         environment: None,
         plan,

@@ -30,11 +30,11 @@ pub(crate) struct RunRow {
 }
 
 pub(crate) const SUMMARY_COLUMNS: &str = "run, job, environment, status, enqueued_at, started_at, ended_at, \
-     planned, success, memoized, skipped, failure, canceled, failed_with, tags";
+     planned, success, memoized, reused, skipped, failure, canceled, failed_with, tags, parent_run, root_run";
 
 /// [`SUMMARY_COLUMNS`] and the rest.
 const RUN_ROW: &str = "SELECT run, job, environment, status, enqueued_at, started_at, ended_at, \
-     planned, success, memoized, skipped, failure, canceled, failed_with, tags, \
+     planned, success, memoized, reused, skipped, failure, canceled, failed_with, tags, parent_run, root_run, \
      run_no, last_seq, chain, owner, fence, lease_until FROM runs WHERE tenant = ?1 AND run = ?2";
 
 /// A text column as what it is the text of.
@@ -67,15 +67,18 @@ pub(crate) fn summary(row: &Row<'_>) -> Result<RunSummary, StoreError> {
             planned: count(7)?,
             success: count(8)?,
             memoized: count(9)?,
-            skipped: count(10)?,
-            failure: count(11)?,
-            canceled: count(12)?,
+            reused: count(10)?,
+            skipped: count(11)?,
+            failure: count(12)?,
+            canceled: count(13)?,
         },
-        failure: maybe(13)?
+        failure: maybe(14)?
             .map(|json| serde_json::from_str(&json))
             .transpose()
             .map_err(|error| unreadable(context, error))?,
-        tags: serde_json::from_str(&text(14)?).map_err(|error| unreadable(context, error))?,
+        parent: maybe(16)?.map(|run| parsed(&run, context)).transpose()?,
+        root: maybe(17)?.map(|run| parsed(&run, context)).transpose()?,
+        tags: serde_json::from_str(&text(15)?).map_err(|error| unreadable(context, error))?,
     })
 }
 
@@ -88,12 +91,12 @@ pub(crate) fn run_row(connection: &Connection, tenant: &TenantId, run: RunId) ->
     let Some(row) = rows.next().map_err(wrong)? else { return Ok(None) };
     Ok(Some(RunRow {
         summary: summary(row)?,
-        number: Some(row.get(15).map_err(wrong)?),
-        last_seq: row.get::<_, i64>(16).map_err(wrong)?.unsigned_abs(),
-        chain: row.get(17).map_err(wrong)?,
-        owner: row.get(18).map_err(wrong)?,
-        fence: row.get(19).map_err(wrong)?,
-        lease_until: Timestamp::from_micros(row.get(20).map_err(wrong)?),
+        number: Some(row.get(18).map_err(wrong)?),
+        last_seq: row.get::<_, i64>(19).map_err(wrong)?.unsigned_abs(),
+        chain: row.get(20).map_err(wrong)?,
+        owner: row.get(21).map_err(wrong)?,
+        fence: row.get(22).map_err(wrong)?,
+        lease_until: Timestamp::from_micros(row.get(23).map_err(wrong)?),
     }))
 }
 
@@ -121,8 +124,9 @@ impl RunRow {
         connection
             .prepare_cached(
                 "INSERT INTO runs (tenant, run, job, environment, status, enqueued_at, planned, success, memoized, \
-                 skipped, failure, canceled, tags, last_seq, chain, owner, fence, lease_until) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, 0, 0, 0, ?8, 0, ?9, ?10, ?11, ?12)",
+                 reused, skipped, failure, canceled, tags, last_seq, chain, owner, fence, lease_until, parent_run, \
+                 root_run) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, 0, 0, 0, 0, ?8, 0, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
             .execute(params![
                 tenant.as_str(),
@@ -137,6 +141,8 @@ impl RunRow {
                 self.owner,
                 self.fence,
                 self.lease_until.as_micros(),
+                summary.parent.as_ref().map(ToString::to_string),
+                summary.root.as_ref().map(ToString::to_string),
             ])?;
         let number = connection.last_insert_rowid();
         self.number = Some(number);
@@ -151,7 +157,7 @@ impl RunRow {
             .prepare_cached(
                 "UPDATE runs SET status = ?2, started_at = ?3, ended_at = ?4, success = ?5, memoized = ?6, \
                  skipped = ?7, failure = ?8, canceled = ?9, failed_with = ?10, last_seq = ?11, chain = ?12, \
-                 owner = ?13 WHERE run_no = ?1",
+                 owner = ?13, reused = ?14 WHERE run_no = ?1",
             )?
             .execute(params![
                 self.number,
@@ -167,6 +173,7 @@ impl RunRow {
                 signed(self.last_seq),
                 self.chain,
                 owner,
+                summary.steps.reused,
             ])?;
         Ok(())
     }
@@ -213,6 +220,7 @@ pub(crate) fn insert_event(
         RunEvent::StepSkipped { generation, .. }
         | RunEvent::StepSuperseded { generation, .. }
         | RunEvent::StepMemoized { generation, .. }
+        | RunEvent::StepReused { generation, .. }
         | RunEvent::StepMemoMissed { generation, .. } => Some(*generation),
         _ => None,
     });
@@ -252,7 +260,8 @@ pub(crate) fn end_of(
     connection
         .prepare_cached(
             "SELECT kind, code FROM events WHERE id BETWEEN ?1 AND ?2 AND step = ?3 AND mapping IS ?4 \
-             AND generation = ?5 AND kind IN ('step_success', 'step_memoized', 'step_skipped', 'step_failure')",
+             AND generation = ?5 \
+             AND kind IN ('step_success', 'step_memoized', 'step_reused', 'step_skipped', 'step_failure')",
         )?
         .query_row(
             params![

@@ -9,7 +9,7 @@ use super::sqlite_error;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// The format of the database, in `user_version`. 0 = empty.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// `OPYD`: tells the database from anyone else's.
 const APPLICATION_ID: i32 = 0x4f50_5944;
@@ -30,6 +30,7 @@ CREATE TABLE runs (
     planned INTEGER NOT NULL,
     success INTEGER NOT NULL,
     memoized INTEGER NOT NULL,
+    reused INTEGER NOT NULL,
     skipped INTEGER NOT NULL,
     failure INTEGER NOT NULL,
     canceled INTEGER NOT NULL,
@@ -40,6 +41,8 @@ CREATE TABLE runs (
     owner TEXT,
     fence INTEGER NOT NULL,
     lease_until INTEGER NOT NULL,
+    parent_run TEXT,
+    root_run TEXT,
     UNIQUE (tenant, run)
 ) STRICT;
 CREATE INDEX runs_unfinished ON runs (tenant, run) WHERE ended_at IS NULL;
@@ -99,7 +102,15 @@ CREATE TABLE requests (
 CREATE INDEX requests_of_run ON requests (tenant, run);
 ";
 
-/// Opens the connection that writes, and makes the tables if the database is new: all of them or none.
+/// What makes a database of one format into one of the next.
+const CHANGES: [(u32, &str); 1] = [(
+    1,
+    "ALTER TABLE runs ADD COLUMN reused INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE runs ADD COLUMN parent_run TEXT;
+     ALTER TABLE runs ADD COLUMN root_run TEXT;",
+)];
+
+/// Opens the connection that writes, brings an older database to this format, and makes the tables if the database is new: all of them or none.
 ///
 /// # Errors
 /// `Version` when a newer program made it, `Locked`, `Full`, `Unreadable`, `Unavailable`.
@@ -120,9 +131,18 @@ pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, Sto
     connection.pragma_update(None, "cache_size", -8_192).map_err(wrong)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrong)?;
     // Again, now that nobody else can be making it.
-    if check_version(&transaction, &context)? == 0 {
+    let found = check_version(&transaction, &context)?;
+    if found == 0 {
         transaction.execute_batch(TABLES).map_err(wrong)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrong)?;
+    }
+    for (older, change) in CHANGES.iter().filter(|(older, _)| found > 0 && *older >= found) {
+        transaction.execute_batch(change).map_err(|error| {
+            let context = format!("{context}, made by format {older}");
+            sqlite_error(&context, &error)
+        })?;
+    }
+    if found < FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
     }
     transaction.commit().map_err(wrong)?;

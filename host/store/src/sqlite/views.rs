@@ -8,9 +8,10 @@ pub(crate) const VIEWS: [(&str, &str); 6] = [
         "runs",
         "SELECT run, job, environment, status, {t:enqueued_at}, {t:started_at}, {t:ended_at},
             (ended_at - started_at) / 1000.0 AS duration_ms, planned AS steps_planned, success AS steps_success,
-            memoized AS steps_memoized, skipped AS steps_skipped, failure AS steps_failure,
+            memoized AS steps_memoized, reused AS steps_reused, skipped AS steps_skipped, failure AS steps_failure,
             canceled AS steps_canceled, failed_with ->> '$.code' AS failure_code,
-            failed_with ->> '$.description' AS failure, tags, last_seq AS events
+            failed_with ->> '$.description' AS failure, tags, parent_run AS parent_run_id, root_run AS root_run_id,
+            last_seq AS events
          FROM {v}_runs",
     ),
     ("events", "SELECT run, seq, {t:at}, at AS at_us, kind, step, generation, attempt, code, payload FROM {v}_events"),
@@ -19,6 +20,7 @@ pub(crate) const VIEWS: [(&str, &str); 6] = [
         "SELECT last.run, last.step,
             CASE last.kind WHEN 'step_start' THEN 'running' WHEN 'step_up_for_retry' THEN 'up_for_retry'
                 WHEN 'step_success' THEN 'success' WHEN 'step_memoized' THEN 'memoized'
+                WHEN 'step_reused' THEN 'reused'
                 WHEN 'step_skipped' THEN 'skipped' WHEN 'step_superseded' THEN 'pending'
                 WHEN 'step_failure' THEN iif(last.code = 'OPY-309', 'canceled', 'failure') ELSE 'ready' END AS status,
             last.generation, tries AS attempts, {t:started_at},
@@ -29,14 +31,14 @@ pub(crate) const VIEWS: [(&str, &str); 6] = [
             (last.payload ->> '$.usage.wall.secs') * 1e3 + (last.payload ->> '$.usage.wall.nanos') / 1e6 AS wall_ms,
             last.payload ->> '$.usage.peak_memory' AS peak_memory,
             last.code, last.payload ->> '$.failure.description' AS failure,
-            last.payload ->> '$.origin' AS memo_origin
+            last.payload ->> '$.origin' AS origin
          FROM (
             SELECT max(id) AS last_id, sum(kind = 'step_start') AS tries,
                 min(iif(kind = 'step_start', at, NULL)) AS started_at,
-                max(kind IN ('step_success', 'step_memoized', 'step_skipped', 'step_failure')) AS ended
+                max(kind IN ('step_success', 'step_memoized', 'step_reused', 'step_skipped', 'step_failure')) AS ended
             FROM {v}_events
             WHERE kind IN ('step_start', 'step_success', 'step_failure', 'step_skipped', 'step_up_for_retry',
-                'step_restarted', 'step_superseded', 'step_memoized', 'step_memo_missed')
+                'step_restarted', 'step_superseded', 'step_memoized', 'step_reused', 'step_memo_missed')
             GROUP BY run, step
          ) JOIN {v}_events AS last ON last.id = last_id",
     ),
@@ -45,13 +47,14 @@ pub(crate) const VIEWS: [(&str, &str); 6] = [
         "SELECT run, step, value ->> '$.port' AS output, value ->> '$.value.mapping_key' AS mapping_key,
             value ->> '$.value.artifact.digest' AS digest, value ->> '$.value.artifact.size' AS size,
             value ->> '$.value.type_name' AS type, value ->> '$.value.media_type' AS media_type,
-            value -> '$.value.metadata' AS metadata, memoized, {t:at}
+            value -> '$.value.metadata' AS metadata, origin, {t:at}
          FROM (
-            SELECT run, step, id, at, 0 AS memoized, payload -> '$.output' AS value FROM {v}_events
+            SELECT run, step, id, at, NULL AS origin, payload -> '$.output' AS value FROM {v}_events
             WHERE kind = 'step_output'
             UNION ALL
-            SELECT run, step, {v}_events.id, at, 1, json_each.value FROM {v}_events, json_each(payload, '$.outputs')
-            WHERE kind = 'step_memoized'
+            SELECT run, step, {v}_events.id, at, payload ->> '$.origin', json_each.value
+            FROM {v}_events, json_each(payload, '$.outputs')
+            WHERE kind IN ('step_memoized', 'step_reused')
          )",
     ),
     (

@@ -73,8 +73,8 @@ async fn the_views_say_what_happened() {
         ]
     );
     assert_eq!(
-        ask("SELECT step, output, size, memoized FROM artifacts ORDER BY memoized").await,
-        [[json!("fit"), json!("out"), json!(5), json!(0)], [json!("card"), json!("out"), json!(5), json!(1)]]
+        ask("SELECT step, output, size, origin IS NULL FROM artifacts ORDER BY step DESC").await,
+        [[json!("fit"), json!("out"), json!(5), json!(1)], [json!("card"), json!("out"), json!(5), json!(0)]]
     );
     assert_eq!(
         ask("SELECT step, name, value, series_step FROM metrics").await,

@@ -1,0 +1,327 @@
+//! A part of a plan, with the results of an earlier run in place of the rest.
+//!
+//! What is to run is said in instances (step and item). What they need and what does not run is taken from the earlier
+//! run; whatever neither runs nor is needed leaves the plan. A step whose result is taken whole keeps no inputs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{OutputSlot, Plan, ReusedStep, Source, Step, StepIx};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::digest::Digest;
+use crate::error::Code;
+use crate::event::SkipReason;
+use crate::id::{MappingKey, RunId, StepKey};
+use crate::selection::Items;
+use crate::state::{RunState, StepState};
+use crate::value::Yielded;
+
+/// A run that has ended, as a source of results.
+#[derive(Debug, Clone)]
+pub struct EarlierRun {
+    /// The run.
+    pub run: RunId,
+    /// Where it ended.
+    pub state: RunState,
+}
+
+/// Where results may be taken from.
+#[derive(Clone, Copy)]
+pub struct Earlier<'a> {
+    /// The runs, the one to go on from first, then what that one went on from. A step is looked for in the first run whose
+    /// plan has it.
+    pub runs: &'a [EarlierRun],
+    /// Artifacts that are gone: a step that yielded one of them has no result any more.
+    pub gone: &'a dyn Fn(&Digest) -> bool,
+}
+
+/// What of a plan is to run.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// What has not succeeded in the earlier run, and all that needs it.
+    Unsuccessful,
+    /// These, and all that needs them.
+    From(BTreeMap<StepIx, Items>),
+    /// These alone.
+    Only(BTreeMap<StepIx, Items>),
+    /// Everything.
+    All,
+}
+
+/// What has become of an instance in the earlier run.
+enum Before {
+    /// It has a result that fits: what it yielded.
+    Result(Vec<Yielded>),
+    /// It had nothing to do, since an output was not yielded; it will find that again.
+    NothingToDo,
+    /// Nothing that could be used.
+    Nothing,
+}
+
+impl Plan {
+    /// The part of the plan that is to run after earlier runs, with their results for what is not.
+    ///
+    /// A step whose config is not what it was runs again, whatever the scope leaves out, with all that needs it: what it
+    /// gave was for another config. (Not so for [`Scope::Only`], which is taken by the word.) A newer component alone is no
+    /// reason.
+    ///
+    /// # Errors
+    /// `OPY-227` when a result that is needed is not there, or nothing is to run.
+    pub fn after(self, earlier: Earlier<'_>, scope: Scope) -> Result<Self, Diagnostics> {
+        let work = Narrowing { plan: &self, earlier, run: vec![Items::None; self.steps.len()] };
+        work.narrow(scope)
+    }
+}
+
+struct Narrowing<'a> {
+    plan: &'a Plan,
+    earlier: Earlier<'a>,
+    /// What runs of each step.
+    run: Vec<Items>,
+}
+
+impl<'a> Narrowing<'a> {
+    fn narrow(mut self, scope: Scope) -> Result<Plan, Diagnostics> {
+        let (seeds, spreads) = match scope {
+            Scope::All => return Ok(self.plan.clone()),
+            Scope::Unsuccessful => (BTreeMap::new(), true),
+            Scope::From(seeds) => (seeds, true),
+            Scope::Only(seeds) => (seeds, false),
+        };
+        let all_unsuccessful = spreads && seeds.is_empty();
+        for (ix, items) in seeds {
+            self.run[ix.index()] = items;
+        }
+        if spreads {
+            for ix in self.plan.indices() {
+                let more = self.also_runs(ix, all_unsuccessful);
+                self.run[ix.index()].join(more);
+            }
+        }
+        if self.run.iter().all(|items| *items == Items::None) {
+            let problem = Diagnostic::error(Code::BadSelection, "nothing has to run again: every step has a result");
+            return Err(problem.help("`--from STEP` runs a step and what needs it again, `--all` everything").into());
+        }
+        let needed = self.needed();
+        self.check(&needed)?;
+        Ok(self.build(&needed))
+    }
+
+    /// What runs of a step since something before it does, its config has changed, or (for `unsuccessful`) it did not
+    /// succeed.
+    fn also_runs(&self, ix: StepIx, unsuccessful: bool) -> Items {
+        let step = self.plan.step(ix);
+        let runs = |ix: StepIx| self.run[ix.index()] != Items::None;
+        let mut items = Items::None;
+        for input in &step.inputs {
+            match &input.source {
+                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => {}
+                Source::SameKey { slot } => items.join(self.run[slot.step.index()].clone()),
+                Source::Output { slot } | Source::Collect { slot } if runs(slot.step) => return Items::All,
+                Source::FanIn { slots } if slots.iter().any(|slot| runs(slot.step)) => return Items::All,
+                Source::Output { .. } | Source::Collect { .. } | Source::FanIn { .. } => {}
+            }
+        }
+        let over = step.mapped_over.iter().map(|slot| slot.step);
+        if step.after.iter().copied().chain(over).any(runs) || self.is_configured_anew(step) {
+            return Items::All;
+        }
+        if unsuccessful {
+            match step.mapped_over {
+                None if matches!(self.before(ix, None), Before::Nothing) => return Items::All,
+                None => {}
+                Some(slot) => {
+                    let failed = |key: &MappingKey| matches!(self.before(ix, Some(key)), Before::Nothing);
+                    let keys: BTreeSet<_> = self.keys(slot).into_iter().filter(failed).collect();
+                    items.join(if keys.is_empty() { Items::None } else { Items::Keys(keys) });
+                }
+            }
+        }
+        items
+    }
+
+    fn is_configured_anew(&self, step: &Step) -> bool {
+        self.step_before(step).is_some_and(|(_, before)| before.config != step.config)
+    }
+
+    /// The step of the earlier runs that is at the same place.
+    fn step_before(&self, step: &Step) -> Option<(&'a EarlierRun, &'a Step)> {
+        self.earlier.runs.iter().find_map(|run| {
+            let ix = run.state.find(&step.path)?;
+            Some((run, run.state.plan().step(ix)))
+        })
+    }
+
+    /// What has become of an instance.
+    fn before(&self, ix: StepIx, key: Option<&MappingKey>) -> Before {
+        let step = self.plan.step(ix);
+        let Some((run, earlier)) = self.step_before(step) else { return Before::Nothing };
+        let key = StepKey { path: step.path.clone(), mapping: key.into_iter().cloned().collect() };
+        let Some(instance) = run.state.locate(&key).and_then(|id| run.state.instance(&id)) else {
+            return Before::Nothing;
+        };
+        match &instance.state {
+            StepState::Skipped(SkipReason::NotYielded) => Before::NothingToDo,
+            StepState::Success { .. } => {
+                let fits = |one: &Yielded| {
+                    let port = step.outputs.iter().find(|port| port.port == one.port);
+                    port.is_some_and(|port| {
+                        // What a mapped step yields on a plain port has the key of its item.
+                        (!port.dynamic || one.value.mapping_key.is_some()) && port.type_name == one.value.type_name
+                    }) && !(self.earlier.gone)(&one.value.artifact.digest)
+                };
+                let outputs = instance.yielded(&earlier.outputs);
+                if outputs.iter().all(fits) { Before::Result(outputs) } else { Before::Nothing }
+            }
+            _ => Before::Nothing,
+        }
+    }
+
+    /// The items of a dynamic output in the earlier run.
+    fn keys(&self, slot: OutputSlot) -> Vec<MappingKey> {
+        let Before::Result(outputs) = self.before(slot.step, None) else { return Vec::new() };
+        let port = &self.plan.output(slot).port;
+        outputs.into_iter().filter(|one| one.port == *port).filter_map(|one| one.value.mapping_key).collect()
+    }
+
+    /// The instances of a step that do not run, by their keys; of one that is mapped over items that are not known, none.
+    fn left(&self, ix: StepIx) -> Vec<Option<MappingKey>> {
+        match (&self.run[ix.index()], self.plan.step(ix).mapped_over) {
+            (Items::All, _) => Vec::new(),
+            (_, None) => vec![None],
+            (Items::None, Some(slot)) => self.keys(slot).into_iter().map(Some).collect(),
+            (Items::Keys(keys), Some(slot)) => {
+                self.keys(slot).into_iter().filter(|key| !keys.contains(key)).map(Some).collect()
+            }
+        }
+    }
+
+    /// Every instance of the step has a result, so that it needs nothing itself.
+    fn is_taken_whole(&self, ix: StepIx) -> bool {
+        self.run[ix.index()] == Items::None
+            && self.left(ix).iter().all(|key| matches!(self.before(ix, key.as_ref()), Before::Result(_)))
+    }
+
+    /// The steps that stay in the plan.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed: Vec<bool> = self.run.iter().map(|items| *items != Items::None).collect();
+        let indices: Vec<_> = self.plan.indices().collect();
+        for ix in indices.into_iter().rev().filter(|ix| needed[ix.index()]).collect::<Vec<_>>() {
+            self.mark(ix, &mut needed);
+        }
+        needed
+    }
+
+    fn mark(&self, ix: StepIx, needed: &mut [bool]) {
+        let mut open = vec![ix];
+        while let Some(ix) = open.pop() {
+            let step = self.plan.step(ix);
+            let wants: Vec<_> = if self.is_taken_whole(ix) {
+                step.mapped_over.iter().map(|slot| slot.step).collect()
+            } else {
+                step.dependencies().collect()
+            };
+            for producer in wants {
+                if !std::mem::replace(&mut needed[producer.index()], true) {
+                    open.push(producer);
+                }
+            }
+        }
+    }
+
+    /// Every result that is needed is there.
+    fn check(&self, needed: &[bool]) -> Result<(), Diagnostics> {
+        let mut missing = Vec::new();
+        for ix in self.plan.indices().filter(|ix| needed[ix.index()]) {
+            let step = self.plan.step(ix);
+            if let (Some(slot), false) = (step.mapped_over, self.run[ix.index()] == Items::All) {
+                let keys = self.keys(slot);
+                let unknown = match &self.run[ix.index()] {
+                    Items::Keys(selected) => selected.iter().find(|key| !keys.contains(key)),
+                    Items::None | Items::All => None,
+                };
+                // Its items are not those of the earlier run when what yields them runs again.
+                if self.run[slot.step.index()] != Items::None || unknown.is_some() {
+                    missing.push(StepKey { path: step.path.clone(), mapping: unknown.into_iter().cloned().collect() });
+                    continue;
+                }
+            }
+            for key in self.left(ix) {
+                if matches!(self.before(ix, key.as_ref()), Before::Nothing) {
+                    missing.push(StepKey { path: step.path.clone(), mapping: key.into_iter().collect() });
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let listed: Vec<_> = missing.iter().take(5).map(|step| format!("`{step}`")).collect();
+        let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
+        let listed = format!("{}{more}", listed.join(", "));
+        let why = match self.earlier.runs.first() {
+            None => format!("and no run of `{}` has succeeded yet", self.plan.job),
+            Some(run) => format!("which {} does not have", run.run),
+        };
+        let problem =
+            Diagnostic::error(Code::BadSelection, format!("what is to run needs the result of {listed}, {why}"));
+        Err(problem.help("select that as well: `*name` selects a step and all that it needs").into())
+    }
+
+    fn build(self, needed: &[bool]) -> Plan {
+        let kept: Vec<StepIx> = self.plan.indices().filter(|ix| needed[ix.index()]).collect();
+        let new: HashMap<StepIx, StepIx> =
+            kept.iter().zip(0..).map(|(old, at)| (*old, StepIx(at))).collect();
+        let mut steps = Vec::with_capacity(kept.len());
+        let mut reused = Vec::new();
+        for ix in &kept {
+            let mut step = self.plan.step(*ix).clone();
+            let before = self.step_before(&step);
+            if let Some((_, before)) = before.filter(|_| self.is_taken_whole(*ix)) {
+                step.inputs.iter_mut().for_each(|input| input.source = Source::Unconnected);
+                step.after.clear();
+                // What its result is of.
+                (step.component, step.config) = (before.component, before.config.clone());
+            }
+            renumber(&mut step, &new);
+            for key in self.left(*ix) {
+                if let (Before::Result(outputs), Some((run, _))) = (self.before(*ix, key.as_ref()), before) {
+                    let step = StepKey { path: step.path.clone(), mapping: key.into_iter().collect() };
+                    reused.push(ReusedStep { step, origin: run.run, outputs });
+                }
+            }
+            steps.push(step);
+        }
+        Plan {
+            job: self.plan.job.clone(),
+            environment: self.plan.environment.clone(),
+            tags: self.plan.tags.clone(),
+            steps,
+            resources: self.plan.resources.clone(),
+            io_managers: self.plan.io_managers.clone(),
+            on_failure: self.plan.on_failure,
+            settings: self.plan.settings.clone(),
+            reuse: reused,
+        }
+    }
+}
+
+/// Every index of a step as the narrowed plan numbers it. What a step refers to stays in the plan with it.
+fn renumber(step: &mut Step, new: &HashMap<StepIx, StepIx>) {
+    let renumbered = |slot: &mut OutputSlot| {
+        if let Some(ix) = new.get(&slot.step) {
+            slot.step = *ix;
+        }
+    };
+    for input in &mut step.inputs {
+        match &mut input.source {
+            Source::Unconnected | Source::Given { .. } => {}
+            Source::Output { slot } | Source::Item { slot } | Source::SameKey { slot } | Source::Collect { slot } => {
+                renumbered(slot);
+            }
+            Source::FanIn { slots } => slots.iter_mut().for_each(renumbered),
+        }
+    }
+    step.after.iter_mut().filter_map(|ix| Some((new.get(ix)?, ix))).for_each(|(new, ix)| *ix = *new);
+    if let Some(slot) = &mut step.mapped_over {
+        renumbered(slot);
+    }
+}
