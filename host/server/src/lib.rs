@@ -12,6 +12,7 @@ mod forecast;
 mod inspect;
 mod project;
 mod run;
+mod upkeep;
 mod yard;
 
 pub use clock::SystemClock;
@@ -21,6 +22,7 @@ pub use forecast::{Forecast, Foreseen};
 pub use inspect::{Inspected, InspectedOp, inspect};
 pub use project::{PlannedJob, Project};
 pub use run::{LaunchOptions, Started};
+pub use upkeep::restore;
 pub use yard::{Found, Health, Yard, YardSettings};
 
 pub use opyard_engine::{CancelRequest, RunEnd};

@@ -6,4 +6,5 @@ mod failing;
 mod harness;
 mod layering;
 mod penguins;
+mod upkeep;
 mod workflows;

@@ -10,6 +10,7 @@ mod plan;
 mod query;
 mod run;
 mod runs;
+mod upkeep;
 
 use opyard_server::model::definitions;
 use opyard_server::model::definitions::Setting;
@@ -35,6 +36,9 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Query(args) => query::query(&global, &args, screen).await,
         Verb::Artifacts(args) => outputs::artifacts(&global, &args, screen).await,
         Verb::Cat(args) => outputs::cat(&global, &args, screen).await,
+        Verb::Gc(args) => upkeep::gc(&global, &args, screen).await,
+        Verb::Backup(args) => upkeep::backup(&global, &args, screen).await,
+        Verb::Restore(args) => upkeep::restore(&global, &args, screen).await,
         Verb::Schema => {
             screen.print_json(&definitions::schema())?;
             Ok(Exit::Success)

@@ -353,14 +353,6 @@ pub struct Plan {
 pub const MAX_PLAN: u64 = 256 << 20;
 
 impl Plan {
-    /// The artifacts that were named before the run: literals, defaults, and those that the definitions name.
-    pub fn given(&self) -> impl Iterator<Item = &ValueRef> {
-        self.steps.iter().flat_map(|step| &step.inputs).filter_map(|input| match &input.source {
-            Source::Given { value, .. } => Some(value),
-            _ => None,
-        })
-    }
-
     /// The step at `ix`.
     ///
     /// # Panics

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use opyard_model::digest::Digest;
 use opyard_model::event::RunEvent;
 use opyard_model::id::TenantId;
 use opyard_model::memo::MemoEntry;
-use opyard_model::plan::{MAX_PLAN, Plan};
+use opyard_model::plan::MAX_PLAN;
 use rusqlite::{Connection, params};
 
 use super::REMOVED;
+use super::names::digests;
 use super::scratch::{Scratch, mark, wrong};
 use crate::artifact::read_whole;
 use crate::error::StoreError;
@@ -17,7 +19,6 @@ use crate::sqlite::events::named;
 use crate::sqlite::rows::event_id;
 use crate::sqlite::upkeep::Hold;
 use crate::sqlite::{Shared, sqlite_error, unreadable};
-use opyard_model::digest::Digest;
 
 /// Events that name something, or memo rows, read at a time.
 const PAGE: i64 = 2_000;
@@ -97,13 +98,15 @@ impl Marker {
                     context: format!("reading the plan {digest}, to know what it needs: {}", error.context),
                     ..error
                 })?;
-                let plan: Plan =
-                    serde_json::from_slice(&json).map_err(|error| unreadable("reading a plan", error))?;
-                drop(json);
                 let scratch = self.scratch.lock();
-                for value in plan.given() {
-                    mark(&scratch, artifacts.tenant.as_str(), value.artifact.digest.as_bytes())?;
-                }
+                let mut marked = Ok(());
+                let read = digests(&json, &mut |digest| {
+                    if marked.is_ok() {
+                        marked = mark(&scratch, artifacts.tenant.as_str(), digest.as_bytes());
+                    }
+                });
+                read.map_err(|error| unreadable("reading a plan", error))?;
+                marked?;
                 scratch
                     .prepare_cached("UPDATE plans SET read = 1 WHERE tenant = ?1 AND digest = ?2")
                     .and_then(|mut statement| {

@@ -10,6 +10,7 @@
 //! temporary database: memory does not grow with the yard.
 
 mod mark;
+mod names;
 mod packs;
 mod retain;
 mod scratch;
