@@ -1,8 +1,10 @@
 //! The command line as data.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use opyard_server::model::limits::parse_duration;
 
 /// Opyard runs pipelines whose ops are WebAssembly components that can touch only what they were handed.
 #[derive(Debug, Parser)]
@@ -104,6 +106,20 @@ Example:
     /// Show what is different between two runs: components, configs, inputs, outputs, metrics, times
     #[command(after_help = "Example:\n  opyard diff 7XK2 latest")]
     Diff(Diff),
+    /// Remove what nothing references: artifacts, objects and, if asked, old runs and memo rows
+    #[command(after_help = "\
+Example:
+  opyard gc --dry-run
+  opyard gc --keep-runs 50 --keep-runs-for 30d --keep-memos-for 90d
+
+A run is kept if either option keeps it, and always while it has not ended. Other processes may go on meanwhile.")]
+    Gc(Gc),
+    /// Copy the yard, as it stands at one moment, while it is in use
+    #[command(after_help = "Example:\n  opyard backup /backups/monday")]
+    Backup(Backup),
+    /// Make a yard from a backup, checking every byte of it
+    #[command(after_help = "Example:\n  opyard restore /backups/monday --yard .opyard")]
+    Restore(Restore),
     /// Print the JSON Schema of the definitions file, for editors
     #[command(after_help = "Example:\n  opyard schema > opyard.schema.json")]
     Schema,
@@ -342,6 +358,44 @@ pub(crate) struct Diff {
     /// The later run
     #[arg(default_value = "latest")]
     pub(crate) second: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Keep so many ended runs of each job, the newest [default: all]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) keep_runs: Option<u32>,
+    /// Keep runs that ended within this time: `36h`, `30d` [default: all]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) keep_runs_for: Option<Duration>,
+    /// Keep results in the memo that were made within this time [default: all]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) keep_memos_for: Option<Duration>,
+    /// Leave alone what was put within this time. With less than an hour, runs that go on meanwhile may fail for want of
+    /// what they had just put
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    pub(crate) min_age: Duration,
+    /// Remove nothing; say what would be
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Where to: a folder that is empty or not there yet
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup: the folder with `backup.json` in it
+    pub(crate) folder: PathBuf,
     #[command(flatten)]
     pub(crate) file: File,
 }

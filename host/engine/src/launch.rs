@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use opyard_model::event::RunEvent;
 use opyard_model::id::RunId;
-use opyard_model::plan::{Plan, Source};
+use opyard_model::plan::{MAX_PLAN, Plan, Source};
 use opyard_model::value::ArtifactRef;
-use opyard_store::artifact::{ArtifactStore, MAX_PACKED};
+use opyard_store::artifact::{ArtifactStore, MAX_PACKED, read_whole};
 use opyard_store::crash::{self, CrashPoint};
 use opyard_store::error::{StoreError, StoreErrorKind};
 
@@ -39,9 +39,6 @@ pub struct Lineage {
     pub root: RunId,
 }
 
-/// Largest plan, as JSON: 256 MiB.
-const MAX_PLAN: u64 = 256 << 20;
-
 impl Engine {
     /// Stores the plan and the literals in it, and appends the run's first event. The run is acknowledged, and survives
     /// anything, once this returns.
@@ -50,12 +47,20 @@ impl Engine {
     /// When the store fails. The run may be there or not.
     pub async fn enqueue(&self, launch: Launch) -> Result<(), EngineError> {
         let artifacts = self.artifacts.as_ref();
+        let mut named = Vec::new();
         for step in &launch.plan.steps {
             for input in &step.inputs {
-                if let Source::Given { text: Some(text), .. } = &input.source {
-                    store(artifacts, Bytes::from(text.clone().into_bytes())).await?;
+                match &input.source {
+                    Source::Given { text: Some(text), .. } => {
+                        store(artifacts, Bytes::from(text.clone().into_bytes())).await?;
+                    }
+                    Source::Given { value, text: None } => named.push(value.artifact.digest),
+                    _ => {}
                 }
             }
+        }
+        if !named.is_empty() {
+            artifacts.keep(&named).await?;
         }
         let json = serde_json::to_vec(launch.plan.as_ref())
             .map_err(|error| EngineError::Plan { run: launch.run, reason: error.to_string() })?;
@@ -92,18 +97,7 @@ impl Engine {
             return Err(EngineError::UnknownRun(run));
         };
         let wrong = |reason: String| EngineError::Plan { run, reason };
-        if plan.size > MAX_PLAN {
-            return Err(wrong(format!("it has {} bytes", plan.size)));
-        }
-        let mut reader = self.artifacts.get(plan.digest).await?;
-        let mut json = Vec::new();
-        loop {
-            let chunk = reader.read_at(json.len() as u64, 1 << 20).await?;
-            if chunk.is_empty() {
-                break;
-            }
-            json.extend_from_slice(&chunk);
-        }
+        let json = read_whole(self.artifacts.as_ref(), plan.digest, MAX_PLAN).await?;
         let plan = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
         Ok((Arc::new(plan), Arc::new(tags)))
     }

@@ -130,6 +130,7 @@ codes! {
     311 NotOwner "another process owns this run now";
     312 CacheIntegrity "a file of the code cache was altered";
     313 FileUnreadable "a file cannot be read or written";
+    314 BackupUnusable "a folder is not a whole backup";
     401 IllegalTransition "an event that cannot follow the ones before it";
     402 HostPanic "a panic inside Opyard";
     403 Invariant "something that was taken to be always true was not";

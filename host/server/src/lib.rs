@@ -14,6 +14,7 @@ mod inspect;
 mod project;
 mod rerun;
 mod run;
+mod upkeep;
 mod yard;
 
 pub use clock::SystemClock;
@@ -25,6 +26,7 @@ pub use inspect::{Inspected, InspectedOp, inspect};
 pub use project::{PlannedJob, Project};
 pub use rerun::{Again, Changes, PlannedRerun};
 pub use run::{LaunchOptions, Started};
+pub use upkeep::restore;
 pub use yard::{Found, Health, Yard, YardSettings};
 
 pub use opyard_engine::{CancelRequest, Lineage, RunEnd};

@@ -16,6 +16,7 @@ use opyard_model::value::{ValueRef, Yielded};
 use opyard_resources::IoManagers;
 use opyard_sandbox::{Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore};
+use opyard_store::backup::{DATABASE, OBJECTS};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::IoManager;
 use opyard_store::run::RunSummary;
@@ -26,6 +27,9 @@ use crate::clock::SystemClock;
 use crate::components::ComponentFolder;
 use crate::error::YardError;
 use crate::inspect;
+
+/// The folder of components, in a yard and in a backup of one.
+pub(crate) const COMPONENTS: &str = "components";
 
 /// How a yard is opened.
 #[derive(Debug, Clone)]
@@ -105,10 +109,10 @@ impl Yard {
         std::fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
         let objects = match &settings.objects {
             Some(url) => url.clone(),
-            None => file_url(&folder.join("objects"))?,
+            None => file_url(&folder.join(OBJECTS))?,
         };
-        let store = Store::open(StoreSettings::new(folder.join("opyard.db"), objects, Arc::new(SystemClock)))?;
-        let components = ComponentFolder::new(folder.join("components"));
+        let store = Store::open(StoreSettings::new(folder.join(DATABASE), objects, Arc::new(SystemClock)))?;
+        let components = ComponentFolder::new(folder.join(COMPONENTS));
         let cache_dir = Some(folder.join("code"));
         let kept = Kept { store: store.clone(), io_managers: IoManagers::default() };
         let sandbox = Arc::new(Sandbox::new(
@@ -151,6 +155,10 @@ impl Yard {
     #[must_use]
     pub fn tenant_store(&self) -> &TenantStore {
         &self.tenant_store
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     pub(crate) fn engine(&self) -> &Engine {

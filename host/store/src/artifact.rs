@@ -6,7 +6,7 @@ use futures::stream::BoxStream;
 use opyard_model::digest::Digest;
 use opyard_model::value::ArtifactRef;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::Durable;
 
 /// Largest value that is put whole, and packed with others of the same group commit: 64 KiB. Larger ones are streamed.
@@ -47,6 +47,13 @@ pub trait ArtifactStore: Send + Sync {
     /// `Missing` when it is not there or another tenant's, `Unavailable`.
     async fn get(&self, digest: Digest) -> Result<Box<dyn ArtifactReader>, StoreError>;
 
+    /// Makes sure that artifacts are there, and stay for a while, as if they were put again: clean-up leaves alone what was
+    /// put lately, so that an event can name it. Durable when this returns.
+    ///
+    /// # Errors
+    /// `Missing` when one is not there or another tenant's, `Unavailable`.
+    async fn keep(&self, digests: &[Digest]) -> Result<(), StoreError>;
+
     /// Every artifact, in no order.
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>>;
 }
@@ -65,6 +72,27 @@ pub trait ArtifactWriter: Send {
     /// # Errors
     /// `Full`, `Unavailable`.
     async fn finish(self: Box<Self>) -> Result<Put, StoreError>;
+}
+
+/// Reads an artifact into memory.
+///
+/// # Errors
+/// `TooLarge` when it has more than `max` bytes; those of opening and reading it.
+pub async fn read_whole(store: &dyn ArtifactStore, digest: Digest, max: u64) -> Result<Vec<u8>, StoreError> {
+    let mut reader = store.get(digest).await?;
+    let size = reader.artifact().size;
+    if size > max {
+        let reason = format!("{size} bytes; {max} are the limit");
+        return Err(StoreError::new(format!("reading artifact {digest}"), StoreErrorKind::TooLarge(reason)));
+    }
+    let mut bytes = Vec::new();
+    loop {
+        let chunk = reader.read_at(bytes.len() as u64, 1 << 20).await?;
+        if chunk.is_empty() {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
 }
 
 /// An open artifact.

@@ -13,13 +13,11 @@ use opyard_model::event::RunStatus;
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::time::Timestamp;
 use rusqlite::{Transaction, params};
-use tokio::sync::oneshot;
 
 use crate::crash::{self, CrashPoint};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::POLL;
-use crate::sqlite::queue::{Answer, Command};
-use crate::sqlite::{Shared, closed, rows, sqlite_error, unreadable};
+use crate::sqlite::{Shared, rows, sqlite_error, unreadable};
 
 /// How long an owner may be silent before others may take its runs over: 30 s. Renew about every third of it.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -67,15 +65,8 @@ impl Control {
         &self,
         work: impl FnOnce(&Transaction<'_>, &Shared, &TenantId) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (sender, answer) = oneshot::channel();
-        let this = self.clone();
-        let call = move |transaction: &Transaction<'_>| -> Answer {
-            let done = work(transaction, &this.shared, &this.tenant);
-            Box::new(move |committed| drop(sender.send(committed.and(done))))
-        };
-        let room = self.shared.queue.reserve(0).await?;
-        self.shared.queue.push(room, Command::Call(Box::new(call)))?;
-        answer.await.map_err(|_| closed("committing"))?
+        let tenant = self.tenant.clone();
+        self.shared.write(move |transaction, shared| work(transaction, shared, &tenant)).await
     }
 
     /// Takes a run over, for [`LEASE`]. Durable when this returns.

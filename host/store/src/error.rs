@@ -62,6 +62,12 @@ pub enum StoreErrorKind {
         /// Newest format known here.
         known: u32,
     },
+    /// A folder that has to be empty is not. Nothing was written.
+    #[error("there is something in it already")]
+    NotEmpty,
+    /// A folder is not a whole backup, or one that was altered.
+    #[error("not a whole backup: {0}")]
+    NotABackup(String),
     /// Stored data that cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
@@ -89,6 +95,8 @@ impl StoreError {
             StoreErrorKind::Corrupt(_) | StoreErrorKind::Unreadable(_) => Code::ArtifactCorrupt,
             StoreErrorKind::TooLarge(_) => Code::TooLarge,
             StoreErrorKind::Version { .. } => Code::YardVersion,
+            StoreErrorKind::NotEmpty => Code::BadCall,
+            StoreErrorKind::NotABackup(_) => Code::BackupUnusable,
             StoreErrorKind::Invalid(_) => Code::BadQuery,
         }
     }

@@ -54,6 +54,8 @@ pub enum Operation {
     Finish,
     /// `ArtifactStore::get`.
     Get,
+    /// `ArtifactStore::keep`.
+    Keep,
     /// `ArtifactReader::read_at`.
     ReadAt,
     /// `MemoStore::look_up`.
@@ -245,6 +247,10 @@ impl ArtifactStore for FaultStore<dyn ArtifactStore> {
     async fn get(&self, digest: Digest) -> Result<Box<dyn ArtifactReader>, StoreError> {
         let inner = self.faults.plain(Operation::Get, self.inner.get(digest)).await?;
         Ok(Box::new(FaultReader { faults: self.faults.clone(), inner }))
+    }
+
+    async fn keep(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.faults.plain(Operation::Keep, self.inner.keep(digests)).await
     }
 
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {

@@ -5,12 +5,15 @@
 //! wraps either and makes it fail. The three pass the same suite, `conformance`.
 
 pub mod artifact;
+pub mod audit;
+pub mod backup;
 pub mod conformance;
 pub mod control;
 pub mod crash;
 pub mod error;
 pub mod event_log;
 pub mod fault;
+pub mod gc;
 pub mod io_manager;
 pub mod memo;
 pub mod memory;

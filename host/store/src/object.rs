@@ -151,7 +151,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn io_kind(error: &std::io::Error) -> StoreErrorKind {
+pub(crate) fn io_kind(error: &std::io::Error) -> StoreErrorKind {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreErrorKind::Full(error.to_string()),
         _ => StoreErrorKind::Unavailable(error.to_string()),

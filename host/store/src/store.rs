@@ -136,6 +136,10 @@ impl Store {
         &self.inner.shared.objects
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
     /// The handles of one tenant: the only way to anything that is stored.
     #[must_use]
     pub fn tenant(&self, tenant: &TenantId) -> TenantStore {

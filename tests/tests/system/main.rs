@@ -7,4 +7,5 @@ mod failing;
 mod harness;
 mod layering;
 mod penguins;
+mod upkeep;
 mod workflows;

@@ -46,6 +46,7 @@ pub(crate) const fn next(code: Code) -> &'static str {
             "look at the `access` of resource and grant, and at the rights of the account behind it"
         }
         Code::FileUnreadable => "look at the path and its rights",
+        Code::BackupUnusable => "make a new one with `opyard backup`, or restore from another",
         Code::Canceled => "run again: what had succeeded is in the memo",
         _ => match code.blame() {
             Blame::Op => "look at its events and inputs, and tell its author",

@@ -12,6 +12,7 @@ mod query;
 mod run;
 mod runs;
 mod sources;
+mod upkeep;
 mod watching;
 
 use opyard_server::model::definitions;
@@ -43,6 +44,9 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Artifacts(args) => outputs::artifacts(&global, &args, screen).await,
         Verb::Cat(args) => outputs::cat(&global, &args, screen).await,
         Verb::Diff(args) => diff::diff(&global, &args, screen).await,
+        Verb::Gc(args) => upkeep::gc(&global, &args, screen).await,
+        Verb::Backup(args) => upkeep::backup(&global, &args, screen).await,
+        Verb::Restore(args) => upkeep::restore(&global, &args, screen).await,
         Verb::Schema => {
             screen.print_json(&definitions::schema())?;
             Ok(Exit::Success)

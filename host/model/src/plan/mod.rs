@@ -383,6 +383,9 @@ pub struct ReusedStep {
     pub outputs: Vec<Yielded>,
 }
 
+/// Largest plan, as JSON: 256 MiB.
+pub const MAX_PLAN: u64 = 256 << 20;
+
 impl Plan {
     /// The step at `ix`.
     ///

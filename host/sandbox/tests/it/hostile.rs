@@ -259,6 +259,10 @@ impl ArtifactStore for Broken {
         self.0.get(digest).await
     }
 
+    async fn keep(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        self.0.keep(digests).await
+    }
+
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
         self.0.list()
     }

@@ -14,7 +14,7 @@ use crate::sqlite::artifacts::{SmallReader, check_small};
 use crate::sqlite::lock;
 
 impl MemoryTenant {
-    fn keep(&self, bytes: Bytes) -> Put {
+    fn store(&self, bytes: Bytes) -> Put {
         let artifact = ArtifactRef::of(&bytes);
         lock(&self.0.kept).artifacts.insert(artifact.digest, bytes);
         Put { artifact, durable: Durable::now() }
@@ -25,7 +25,7 @@ impl MemoryTenant {
 impl ArtifactStore for MemoryTenant {
     async fn put(&self, bytes: Bytes) -> Result<Put, StoreError> {
         check_small(&bytes)?;
-        Ok(self.keep(bytes))
+        Ok(self.store(bytes))
     }
 
     async fn begin(&self) -> Result<Box<dyn ArtifactWriter>, StoreError> {
@@ -36,6 +36,14 @@ impl ArtifactStore for MemoryTenant {
         let bytes = lock(&self.0.kept).artifacts.get(&digest).cloned();
         let missing = || StoreError::new("opening an artifact", StoreErrorKind::Missing(digest));
         Ok(Box::new(SmallReader { digest, bytes: bytes.ok_or_else(missing)? }))
+    }
+
+    async fn keep(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        let kept = lock(&self.0.kept);
+        let missing = digests.iter().find(|digest| !kept.artifacts.contains_key(digest));
+        missing.map_or(Ok(()), |digest| {
+            Err(StoreError::new("keeping artifacts", StoreErrorKind::Missing(*digest)))
+        })
     }
 
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
@@ -61,6 +69,6 @@ impl ArtifactWriter for MemoryWriter {
     }
 
     async fn finish(self: Box<Self>) -> Result<Put, StoreError> {
-        Ok(self.tenant.keep(self.chunks.concat().into()))
+        Ok(self.tenant.store(self.chunks.concat().into()))
     }
 }

@@ -12,8 +12,10 @@ use opyard_model::id::TenantId;
 use opyard_model::value::ArtifactRef;
 use rusqlite::{OptionalExtension, params};
 
+use super::cache::{Kept, ValueCache};
 use super::large::{LargeReader, LargeWriter};
 use super::queue::Command;
+use super::upkeep::{FRESH, Moment};
 use super::{Shared, lock, sqlite_error, unreadable};
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
 use crate::error::{StoreError, StoreErrorKind};
@@ -30,6 +32,14 @@ pub(crate) struct SqliteArtifacts {
     pub(crate) tenant: TenantId,
 }
 
+/// An artifact on the disk.
+pub(crate) enum Opened {
+    /// Its bytes, checked.
+    Small(Bytes),
+    /// Where they are.
+    Large(Location),
+}
+
 /// Where an artifact's bytes are.
 pub(crate) struct Location {
     pub(crate) object: Path,
@@ -43,16 +53,17 @@ impl ArtifactStore for SqliteArtifacts {
         check_small(&bytes)?;
         let artifact = ArtifactRef::of(&bytes);
         let shared = &*self.shared;
-        if let Some(durable) = self.known(artifact.digest) {
+        let known = self.durable(&mut lock(&shared.cache), artifact.digest);
+        if let Some(durable) = known {
             return Ok(Put { artifact, durable });
         }
         let room = shared.queue.reserve(bytes.len()).await?;
         // From here to the end no other put of the same bytes can come between.
         let mut cache = lock(&shared.cache);
-        if let Some((_, durable)) = cache.get(&self.tenant, artifact.digest) {
+        if let Some(durable) = self.durable(&mut cache, artifact.digest) {
             drop(cache);
             shared.queue.give_back(room);
-            return Ok(Put { artifact, durable: durable.unwrap_or_else(Durable::now) });
+            return Ok(Put { artifact, durable });
         }
         let (tenant, digest) = (self.tenant.clone(), artifact.digest);
         let ticket = shared.queue.push(room, Command::Put { tenant, digest, bytes: bytes.clone() })?;
@@ -70,20 +81,29 @@ impl ArtifactStore for SqliteArtifacts {
         if let Some((bytes, _)) = cached {
             return Ok(Box::new(SmallReader { digest, bytes }));
         }
-        let Some(location) = self.locate(digest).await? else {
-            return Err(StoreError::new("opening an artifact", StoreErrorKind::Missing(digest)));
-        };
-        if location.size > MAX_PACKED as u64 {
-            return Ok(Box::new(LargeReader::new(self.clone(), digest, location)));
+        match self.open(digest).await? {
+            Opened::Small(bytes) => {
+                lock(&self.shared.cache).seen(&self.tenant, digest, bytes.clone());
+                Ok(Box::new(SmallReader { digest, bytes }))
+            }
+            Opened::Large(location) => Ok(Box::new(LargeReader::new(self.clone(), digest, location))),
         }
-        let bytes = self.range(digest, &location.object, location.start..location.start + location.size).await?;
-        if Digest::of(&bytes) != digest {
-            return Err(StoreError::new("reading an artifact", StoreErrorKind::Corrupt(digest)));
-        }
-        // A view into what the object store answered could keep more alive than it shows.
-        let bytes = Bytes::copy_from_slice(&bytes);
-        lock(&self.shared.cache).keep(&self.tenant, digest, bytes.clone());
-        Ok(Box::new(SmallReader { digest, bytes }))
+    }
+
+    async fn keep(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        let (tenant, digests) = (self.tenant.clone(), digests.to_vec());
+        let touched = self.shared.write(move |transaction, shared| {
+            let context = "keeping artifacts";
+            let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
+            let moment = Moment::read(transaction, &*shared.clock).map_err(wrong)?;
+            for digest in digests {
+                if !moment.touch(transaction, &tenant, digest).map_err(wrong)? {
+                    return Err(StoreError::new(context, StoreErrorKind::Missing(digest)));
+                }
+            }
+            Ok(())
+        });
+        touched.await
     }
 
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
@@ -111,10 +131,38 @@ pub(crate) fn check_small(bytes: &Bytes) -> Result<(), StoreError> {
 }
 
 impl SqliteArtifacts {
-    /// When a value that is in memory is durable.
-    fn known(&self, digest: Digest) -> Option<Durable> {
-        let (_, durable) = lock(&self.shared.cache).get(&self.tenant, digest)?;
-        Some(durable.unwrap_or_else(Durable::now))
+    /// When a value that is in memory is durable; none when it is not there, or may have been removed from the disk.
+    fn durable(&self, cache: &mut ValueCache, digest: Digest) -> Option<Durable> {
+        match cache.get(&self.tenant, digest)? {
+            (_, Kept::Soon(durable)) => Some(durable),
+            (_, Kept::Since(at)) if self.shared.clock.now().since(at) < FRESH => Some(Durable::now()),
+            (_, Kept::Since(_) | Kept::Seen) => None,
+        }
+    }
+
+    /// Opens what is on the disk: reads a small value and checks it, says where a large one is.
+    pub(crate) async fn open(&self, digest: Digest) -> Result<Opened, StoreError> {
+        let mut tried: Option<Path> = None;
+        loop {
+            let Some(Location { object, start, size }) = self.locate(digest).await? else {
+                return Err(StoreError::new("opening an artifact", StoreErrorKind::Missing(digest)));
+            };
+            if size > MAX_PACKED as u64 {
+                return Ok(Opened::Large(Location { object, start, size }));
+            }
+            match self.range(digest, &object, start..start + size).await {
+                Ok(bytes) if Digest::of(&bytes) != digest => {
+                    return Err(StoreError::new("reading an artifact", StoreErrorKind::Corrupt(digest)));
+                }
+                // A view into what the object store answered could keep more alive than it shows.
+                Ok(bytes) => return Ok(Opened::Small(Bytes::copy_from_slice(&bytes))),
+                // Clean-up has moved it to another pack meanwhile, unless it is gone from where it was before, too.
+                Err(StoreError { kind: StoreErrorKind::Missing(_), .. }) if tried.as_ref() != Some(&object) => {
+                    tried = Some(object);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Where an artifact is; none when it is not there.

@@ -53,7 +53,12 @@ impl ArtifactWriter for LargeWriter {
         let artifact = ArtifactRef { digest, size: upload.size() };
         let put = Put { artifact, durable: Durable::now() };
         if store.locate(digest).await?.is_some() {
-            return Ok(put);
+            match store.keep(&[digest]).await {
+                Ok(()) => return Ok(put),
+                // Removed at this very moment: written after all.
+                Err(StoreError { kind: StoreErrorKind::Missing(_), .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         upload.finish().await?;
         crash::point(CrashPoint::LargeStored);

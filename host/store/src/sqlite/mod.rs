@@ -2,7 +2,7 @@
 //!
 //! Everything that changes goes through one queue to one writer thread, which takes all that is there, writes the small
 //! artifacts of it as one object (a pack), commits everything else in one transaction and then tells everyone who waits.
-//! Reading has connections of its own.
+//! Reading has connections of its own. What keeps clean-up and writers out of each other's way is in `upkeep.rs`.
 
 pub(crate) mod artifacts;
 pub(crate) mod cache;
@@ -16,6 +16,7 @@ pub(crate) mod readers;
 pub(crate) mod rows;
 pub(crate) mod schema;
 pub(crate) mod tails;
+pub(crate) mod upkeep;
 pub(crate) mod views;
 pub(crate) mod writer;
 
@@ -24,8 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::time::Clock;
-use rusqlite::ErrorCode;
-use tokio::sync::watch;
+use rusqlite::{ErrorCode, Transaction};
+use tokio::sync::{oneshot, watch};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::object::Objects;
@@ -56,6 +57,26 @@ impl Shared {
     /// `Unavailable` when the system has no randomness.
     pub(crate) fn object_name(&self, tenant: &TenantId, folder: &str) -> Result<String, StoreError> {
         Ok(format!("{tenant}/{folder}/{}", new_ulid(&*self.clock)?))
+    }
+
+    /// Does `work` inside the writer's next transaction, and waits for the commit. What it has changed when it fails is
+    /// committed all the same.
+    ///
+    /// # Errors
+    /// Those of `work`; `Unavailable`, `Locked`, `Full` when the commit fails.
+    pub(crate) async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Transaction<'_>, &Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        let shared = Arc::clone(self);
+        let call = move |transaction: &Transaction<'_>| -> queue::Answer {
+            let done = work(transaction, &shared);
+            Box::new(move |committed| drop(sender.send(committed.and(done))))
+        };
+        let room = self.queue.reserve(0).await?;
+        self.queue.push(room, queue::Command::Call(Box::new(call)))?;
+        answer.await.map_err(|_| closed("committing"))?
     }
 }
 

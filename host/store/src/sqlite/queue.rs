@@ -89,6 +89,18 @@ pub(crate) enum Command {
     Call(Call),
 }
 
+impl Command {
+    /// Whose it is, if it names artifacts.
+    pub(crate) fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Append(append) => Some(&append.tenant),
+            Self::Put { tenant, .. } | Self::Register { tenant, .. } => Some(tenant),
+            Self::Remember(row) => Some(&row.tenant),
+            Self::Claims(_) | Self::Call(_) => None,
+        }
+    }
+}
+
 /// How a batch ended: all of it failed, or some of its commands did.
 #[derive(Default)]
 pub(crate) struct Outcome {

@@ -15,7 +15,8 @@ pub(crate) const FORMAT: u32 = 2;
 const APPLICATION_ID: i32 = 0x4f50_5944;
 
 /// An event's row id is its run's number and, in the low 32 bits, its sequence number: one clustered key, in the order of
-/// reading. `chain` is the BLAKE3 of the event and of the `chain` before it.
+/// reading. `chain` is the BLAKE3 of the event and of the `chain` before it. `used_at` is when an artifact was last put, or
+/// first named since; what the one row of `upkeep` means is said in `upkeep.rs`.
 const TABLES: &str = "
 CREATE TABLE runs (
     run_no INTEGER PRIMARY KEY,
@@ -73,8 +74,17 @@ CREATE TABLE artifacts (
     size INTEGER NOT NULL,
     object_no INTEGER NOT NULL,
     start INTEGER NOT NULL,
+    used_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, digest)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE upkeep (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    holder TEXT,
+    held_until INTEGER NOT NULL,
+    begun_at INTEGER NOT NULL,
+    doomed_before INTEGER NOT NULL
+) STRICT;
+INSERT INTO upkeep VALUES (1, NULL, 0, 0, 0);
 CREATE TABLE memo (
     tenant TEXT NOT NULL,
     key BLOB NOT NULL,
@@ -102,15 +112,36 @@ CREATE TABLE requests (
 CREATE INDEX requests_of_run ON requests (tenant, run);
 ";
 
-/// What makes a database of one format into one of the next.
-const CHANGES: [(u32, &str); 1] = [(
-    1,
-    "ALTER TABLE runs ADD COLUMN reused INTEGER NOT NULL DEFAULT 0;
-     ALTER TABLE runs ADD COLUMN parent_run TEXT;
-     ALTER TABLE runs ADD COLUMN root_run TEXT;",
-)];
+/// What makes a database of format n one of format n + 1, from format 1 on. Programs that know only the older format and
+/// have the database open meanwhile fail to store artifacts from then on.
+const UPGRADES: [&str; FORMAT as usize - 1] = ["
+ALTER TABLE artifacts RENAME TO artifacts_before;
+CREATE TABLE artifacts (
+    tenant TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    object_no INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    used_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, digest)
+) STRICT, WITHOUT ROWID;
+INSERT INTO artifacts SELECT tenant, digest, size, object_no, start, unixepoch() * 1000000 FROM artifacts_before;
+DROP TABLE artifacts_before;
+CREATE TABLE upkeep (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    holder TEXT,
+    held_until INTEGER NOT NULL,
+    begun_at INTEGER NOT NULL,
+    doomed_before INTEGER NOT NULL
+) STRICT;
+INSERT INTO upkeep VALUES (1, NULL, 0, 0, 0);
+ALTER TABLE runs ADD COLUMN reused INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN parent_run TEXT;
+ALTER TABLE runs ADD COLUMN root_run TEXT;
+"];
 
-/// Opens the connection that writes, brings an older database to this format, and makes the tables if the database is new: all of them or none.
+/// Opens the connection that writes, and makes the tables if the database is new, or brings them to the newest format:
+/// all of them or none.
 ///
 /// # Errors
 /// `Version` when a newer program made it, `Locked`, `Full`, `Unreadable`, `Unavailable`.
@@ -131,20 +162,18 @@ pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, Sto
     connection.pragma_update(None, "cache_size", -8_192).map_err(wrong)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrong)?;
     // Again, now that nobody else can be making it.
-    let found = check_version(&transaction, &context)?;
-    if found == 0 {
-        transaction.execute_batch(TABLES).map_err(wrong)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrong)?;
+    match check_version(&transaction, &context)? {
+        0 => {
+            transaction.execute_batch(TABLES).map_err(wrong)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrong)?;
+        }
+        found => {
+            for upgrade in UPGRADES.iter().skip(found as usize - 1) {
+                transaction.execute_batch(upgrade).map_err(wrong)?;
+            }
+        }
     }
-    for (older, change) in CHANGES.iter().filter(|(older, _)| found > 0 && *older >= found) {
-        transaction.execute_batch(change).map_err(|error| {
-            let context = format!("{context}, made by format {older}");
-            sqlite_error(&context, &error)
-        })?;
-    }
-    if found < FORMAT {
-        transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
-    }
+    transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
     transaction.commit().map_err(wrong)?;
     Ok(connection)
 }

@@ -77,7 +77,7 @@ pub(crate) const VIEWS: [(&str, &str); 6] = [
 const SAID: &str = "kind IN ('metric', 'asset_materialization', 'asset_observation')";
 
 /// Tables that no view is named like.
-const HIDDEN: [&str; 4] = ["memo", "memo_claims", "objects", "requests"];
+const HIDDEN: [&str; 5] = ["memo", "memo_claims", "objects", "requests", "upkeep"];
 
 /// A table that a query cannot see.
 pub(crate) fn is_hidden(table: &str) -> bool {

@@ -11,10 +11,12 @@ use opyard_model::digest::Digest;
 use opyard_model::event::RunEvent;
 use opyard_model::id::TenantId;
 use opyard_model::memo::MemoKey;
+use opyard_model::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::queue::{Answer, Append, ClaimRow, Command, Outcome, Remember};
 use super::rows::{self, NO_CHAIN, RunRow, event_id, signed};
+use super::upkeep::Moment;
 use super::{RunKey, Shared, lock, sqlite_error, unreadable};
 use crate::control::LEASE;
 use crate::crash::{self, CrashPoint};
@@ -23,6 +25,9 @@ use crate::object::{Place, bounded};
 use crate::run::RunSummary;
 
 const COMMITTING: &str = "committing";
+
+/// How often packs are written for one batch: again when clean-up came between them and their rows.
+const PACK_TRIES: u32 = 4;
 
 /// Most events of one run: the low half of an event's row id.
 const MAX_SEQ: u64 = u32::MAX as u64 - 1;
@@ -46,6 +51,17 @@ struct Gathered {
     claims: HashMap<(TenantId, MemoKey), ClaimRow>,
     answers: Vec<Answer>,
     outcome: Outcome,
+    /// The moment of the transaction.
+    at: Option<Timestamp>,
+}
+
+/// The small artifacts of a batch.
+#[derive(Default)]
+struct Small<'a> {
+    /// To be written: at most one pack a tenant.
+    packs: HashMap<TenantId, Pack>,
+    /// Stored already.
+    known: Vec<(&'a TenantId, Digest)>,
 }
 
 /// One pack to write.
@@ -80,34 +96,41 @@ impl Writer {
     /// Writes packs, then everything else in one transaction.
     fn commit(&mut self, commands: &mut [Command], gathered: &mut Gathered) -> Result<(), StoreError> {
         let wrong = |error: rusqlite::Error| sqlite_error(COMMITTING, &error);
-        let packs = self.packs(commands)?;
-        for (tenant, pack) in &packs {
-            self.write_pack(tenant, pack)?;
-            crash::point(CrashPoint::PackWritten);
-        }
-        let now = self.shared.clock.now();
         let shared = Arc::clone(&self.shared);
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrong)?;
-        for (tenant, pack) in packs {
-            let object = insert_object(&transaction, &tenant, &pack.name, pack.size, now.as_micros()).map_err(wrong)?;
-            let mut start = 0;
-            for (digest, bytes) in pack.parts {
-                let size = bytes.len() as u64;
-                insert_artifact(&transaction, &tenant, digest, (size, object, start)).map_err(wrong)?;
-                start += size;
-                gathered.fresh.insert((tenant.clone(), digest));
+        let mut tries = 0;
+        let (transaction, moment) = loop {
+            let small = Self::small(&self.connection, &shared, commands)?;
+            for (tenant, pack) in &small.packs {
+                Self::write_pack(&shared, &self.runtime, tenant, pack)?;
+                crash::point(CrashPoint::PackWritten);
             }
-        }
+            tries += 1;
+            // `&self.connection` does for a transaction that is dropped in a loop; nobody else has this connection.
+            let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
+            let transaction = transaction.map_err(wrong)?;
+            let moment = Moment::read(&transaction, &*shared.clock).map_err(wrong)?;
+            if small.is_safe(&transaction, &moment).map_err(wrong)? {
+                small.insert(&transaction, &moment, &mut gathered.fresh).map_err(wrong)?;
+                break (transaction, moment);
+            }
+            if tries == PACK_TRIES {
+                let reason = "what was put is cleaned up faster than it is recorded; is the clock right?".to_owned();
+                return Err(StoreError::new(COMMITTING, StoreErrorKind::Unavailable(reason)));
+            }
+        };
+        gathered.at = Some(moment.timestamp());
         for (index, command) in commands.iter_mut().enumerate() {
             let done = match command {
                 Command::Put { .. } => Ok(()),
-                Command::Append(append) => shared.append(&transaction, append, gathered),
+                Command::Append(append) => shared.append(&transaction, append, (gathered, &moment)),
                 Command::Register { tenant, digest, size, object } => {
-                    register(&transaction, (tenant, *digest, *size), object, now.as_micros()).map_err(wrong)?;
-                    gathered.fresh.insert((tenant.clone(), *digest));
-                    Ok(())
+                    let registered = register(&transaction, (tenant, *digest, *size), object, &moment);
+                    if registered.is_ok() {
+                        gathered.fresh.insert((tenant.clone(), *digest));
+                    }
+                    registered
                 }
-                Command::Remember(row) => remember(&transaction, row, gathered),
+                Command::Remember(row) => remember(&transaction, row, (gathered, &moment)),
                 Command::Claims(rows) => {
                     for row in rows.drain(..) {
                         forget_stale(&transaction, &row).map_err(wrong)?;
@@ -139,44 +162,54 @@ impl Writer {
         Ok(())
     }
 
-    /// The small artifacts of the batch that are not stored yet, by tenant.
-    fn packs(&self, commands: &[Command]) -> Result<HashMap<TenantId, Pack>, StoreError> {
-        let mut packs: HashMap<TenantId, Pack> = HashMap::new();
+    /// The small artifacts of the batch.
+    fn small<'a>(
+        connection: &Connection,
+        shared: &Shared,
+        commands: &'a [Command],
+    ) -> Result<Small<'a>, StoreError> {
+        let mut small = Small::default();
         let mut seen = HashSet::new();
         for command in commands {
             let Command::Put { tenant, digest, bytes } = command else { continue };
-            let known = !seen.insert((tenant, *digest))
-                || rows::has_artifact(&self.connection, tenant, *digest)
-                    .map_err(|error| sqlite_error(COMMITTING, &error))?;
-            if known {
+            if !seen.insert((tenant, *digest)) {
                 continue;
             }
-            let pack = match packs.get_mut(tenant) {
+            if rows::has_artifact(connection, tenant, *digest).map_err(|error| sqlite_error(COMMITTING, &error))? {
+                small.known.push((tenant, *digest));
+                continue;
+            }
+            let pack = match small.packs.get_mut(tenant) {
                 Some(pack) => pack,
                 None => {
-                    let name = self.shared.object_name(tenant, "packs")?;
-                    packs.entry(tenant.clone()).or_insert(Pack { name, size: 0, parts: Vec::new() })
+                    let name = shared.object_name(tenant, "packs")?;
+                    small.packs.entry(tenant.clone()).or_insert(Pack { name, size: 0, parts: Vec::new() })
                 }
             };
             pack.size += bytes.len() as u64;
             pack.parts.push((*digest, bytes.clone()));
         }
-        Ok(packs)
+        Ok(small)
     }
 
-    fn write_pack(&self, tenant: &TenantId, pack: &Pack) -> Result<(), StoreError> {
+    fn write_pack(
+        shared: &Shared,
+        runtime: &tokio::runtime::Handle,
+        tenant: &TenantId,
+        pack: &Pack,
+    ) -> Result<(), StoreError> {
         let context = "writing a pack";
         let payload: PutPayload = pack.parts.iter().map(|(_, bytes)| bytes.clone()).collect();
         let path = Path::from(pack.name.as_str());
-        let store = Arc::clone(&self.shared.objects.store);
+        let store = Arc::clone(&shared.objects.store);
         debug_assert!(pack.name.starts_with(tenant.as_str()));
-        match self.shared.objects.place {
+        match shared.objects.place {
             // Outside of a runtime these do their work in place, so the first poll is the last.
             Place::Local | Place::Memory => match store.put(&path, payload).now_or_never() {
                 Some(answer) => answer.map(drop).map_err(|error| crate::object::object_error(context, &error)),
                 None => Err(unreadable(context, "the local object store did not answer at once")),
             },
-            Place::Remote => self.runtime.block_on(bounded(context, store.put(&path, payload))).map(drop),
+            Place::Remote => runtime.block_on(bounded(context, store.put(&path, payload))).map(drop),
         }
     }
 
@@ -186,13 +219,21 @@ impl Writer {
         let shared = &self.shared;
         for (index, command) in commands.iter().enumerate() {
             let committed = outcome.of(index).is_ok();
+            if let (Err(StoreError { kind: StoreErrorKind::Missing(digest), .. }), Some(tenant)) =
+                (outcome.of(index), command.tenant())
+            {
+                // It was removed: the next put of these bytes must write them.
+                lock(&shared.cache).forget(tenant, digest);
+            }
             match command {
                 Command::Append(append) => {
                     let over = append.events.last().is_some_and(|last| ends_run(&last.event));
                     let key = (append.tenant.clone(), append.run);
                     lock(&shared.tails).settle(&key, append.tail, committed, over);
                 }
-                Command::Put { tenant, digest, .. } => lock(&shared.cache).settle(tenant, *digest, committed),
+                Command::Put { tenant, digest, .. } => {
+                    lock(&shared.cache).settle(tenant, *digest, gathered.at.filter(|_| committed));
+                }
                 Command::Remember(row) => lock(&shared.claims).settle(&row.tenant, row.key),
                 Command::Register { .. } | Command::Claims(_) | Command::Call(_) => {}
             }
@@ -239,17 +280,16 @@ impl Gathered {
         Ok(())
     }
 
-    /// Every one of `names` is stored, or will be by this transaction.
+    /// Every one of `names` is stored, or will be by this transaction, and clean-up leaves it alone from now on.
     fn check_artifacts(
         &self,
-        transaction: &Transaction<'_>,
+        (transaction, moment): (&Transaction<'_>, &Moment),
         tenant: &TenantId,
         names: &[Digest],
     ) -> Result<(), StoreError> {
         for digest in names {
             let there = self.fresh.contains(&(tenant.clone(), *digest))
-                || rows::has_artifact(transaction, tenant, *digest)
-                    .map_err(|error| sqlite_error(COMMITTING, &error))?;
+                || moment.touch(transaction, tenant, *digest).map_err(|error| sqlite_error(COMMITTING, &error))?;
             if !there {
                 return Err(StoreError::new("recording an output", StoreErrorKind::Missing(*digest)));
             }
@@ -263,11 +303,11 @@ impl Shared {
         &self,
         transaction: &Transaction<'_>,
         append: &Append,
-        gathered: &mut Gathered,
+        (gathered, moment): (&mut Gathered, &Moment),
     ) -> Result<(), StoreError> {
         let context = "appending to a run";
         let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
-        gathered.check_artifacts(transaction, &append.tenant, &append.names)?;
+        gathered.check_artifacts((transaction, moment), &append.tenant, &append.names)?;
         let key = (append.tenant.clone(), append.run);
         let row = match gathered.runs.entry(key) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -331,32 +371,72 @@ impl Shared {
     }
 }
 
-fn insert_object(
+impl Small<'_> {
+    /// The packs cannot have been taken for abandoned, and what was there is there still; it is marked as used.
+    fn is_safe(&self, transaction: &Transaction<'_>, moment: &Moment) -> rusqlite::Result<bool> {
+        for (tenant, digest) in &self.known {
+            if !moment.touch(transaction, tenant, *digest)? {
+                return Ok(false);
+            }
+        }
+        Ok(!self.packs.values().any(|pack| moment.dooms(&pack.name)))
+    }
+
+    /// Inserts the rows of the packs.
+    fn insert(
+        self,
+        transaction: &Transaction<'_>,
+        moment: &Moment,
+        fresh: &mut HashSet<(TenantId, Digest)>,
+    ) -> rusqlite::Result<()> {
+        for (tenant, pack) in self.packs {
+            let object = insert_object(transaction, &tenant, (&pack.name, pack.size), moment)?;
+            let mut start = 0;
+            for (digest, bytes) in pack.parts {
+                let size = bytes.len() as u64;
+                insert_artifact(transaction, (&tenant, digest, size), (object, start), moment)?;
+                start += size;
+                fresh.insert((tenant.clone(), digest));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Inserts an object's row; returns its number.
+pub(crate) fn insert_object(
     transaction: &Transaction<'_>,
     tenant: &TenantId,
-    name: &str,
-    size: u64,
-    at: i64,
+    (name, size): (&str, u64),
+    moment: &Moment,
 ) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached("INSERT INTO objects (tenant, name, size, at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![tenant.as_str(), name, signed(size), at])?;
+        .execute(params![tenant.as_str(), name, signed(size), moment.as_micros()])?;
     Ok(transaction.last_insert_rowid())
 }
 
-/// Inserts an artifact's row if there is none; true if there was none.
+/// Inserts an artifact's row; if there is one, that is marked as used.
 fn insert_artifact(
     transaction: &Transaction<'_>,
-    tenant: &TenantId,
-    digest: Digest,
-    (size, object, start): (u64, i64, u64),
-) -> rusqlite::Result<bool> {
-    let inserted = transaction
+    (tenant, digest, size): (&TenantId, Digest, u64),
+    (object, start): (i64, u64),
+    moment: &Moment,
+) -> rusqlite::Result<()> {
+    transaction
         .prepare_cached(
-            "INSERT OR IGNORE INTO artifacts (tenant, digest, size, object_no, start) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO artifacts (tenant, digest, size, object_no, start, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+             ON CONFLICT DO UPDATE SET used_at = excluded.used_at",
         )?
-        .execute(params![tenant.as_str(), digest.as_bytes(), signed(size), object, signed(start)])?;
-    Ok(inserted > 0)
+        .execute(params![
+            tenant.as_str(),
+            digest.as_bytes(),
+            signed(size),
+            object,
+            signed(start),
+            moment.as_micros()
+        ])
+        .map(drop)
 }
 
 /// Inserts the rows of a large artifact, unless someone stored the same bytes first; the writer of the object looks
@@ -365,17 +445,27 @@ fn register(
     transaction: &Transaction<'_>,
     (tenant, digest, size): (&TenantId, Digest, u64),
     object: &str,
-    at: i64,
-) -> rusqlite::Result<()> {
-    if !rows::has_artifact(transaction, tenant, digest)? {
-        let object = insert_object(transaction, tenant, object, size, at)?;
-        insert_artifact(transaction, tenant, digest, (size, object, 0))?;
+    moment: &Moment,
+) -> Result<(), StoreError> {
+    let context = "storing an artifact";
+    let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
+    if !moment.touch(transaction, tenant, digest).map_err(wrong)? {
+        if moment.dooms(object) {
+            // It took so long that it was taken for abandoned.
+            return Err(StoreError::new(context, StoreErrorKind::Missing(digest)));
+        }
+        let object = insert_object(transaction, tenant, (object, size), moment).map_err(wrong)?;
+        insert_artifact(transaction, (tenant, digest, size), (object, 0), moment).map_err(wrong)?;
     }
     Ok(())
 }
 
 /// Stores a memo row if the success that it is of is committed; the first one stays.
-fn remember(transaction: &Transaction<'_>, row: &Remember, gathered: &mut Gathered) -> Result<(), StoreError> {
+fn remember(
+    transaction: &Transaction<'_>,
+    row: &Remember,
+    (gathered, moment): (&mut Gathered, &Moment),
+) -> Result<(), StoreError> {
     let context = "recording a memo";
     let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
     // Either way the key is free again.
@@ -393,7 +483,7 @@ fn remember(transaction: &Transaction<'_>, row: &Remember, gathered: &mut Gather
             return Err(StoreError::new(context, kind));
         }
     }
-    gathered.check_artifacts(transaction, &row.tenant, &row.names)?;
+    gathered.check_artifacts((transaction, moment), &row.tenant, &row.names)?;
     transaction
         .prepare_cached(
             "INSERT OR IGNORE INTO memo (tenant, key, at, op, wasmtime, entry) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

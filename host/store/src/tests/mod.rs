@@ -1,7 +1,10 @@
 //! Tests of the implementations, by the suites that all of them pass.
 
+mod backup;
 mod conform;
 mod faults;
+mod flaky;
+mod gc;
 mod processes;
 mod property;
 mod query;
