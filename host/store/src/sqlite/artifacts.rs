@@ -10,11 +10,11 @@ use object_store::path::Path;
 use opyard_model::digest::Digest;
 use opyard_model::id::TenantId;
 use opyard_model::value::ArtifactRef;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::large::{LargeReader, LargeWriter};
 use super::queue::Command;
-use super::{Shared, lock, sqlite_error, unreadable};
+use super::{Shared, damage, lock, sqlite_error, unreadable};
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::Durable;
@@ -76,10 +76,15 @@ impl ArtifactStore for SqliteArtifacts {
         if location.size > MAX_PACKED as u64 {
             return Ok(Box::new(LargeReader::new(self.clone(), digest, location)));
         }
-        let bytes = self.range(digest, &location.object, location.start..location.start + location.size).await?;
-        if Digest::of(&bytes) != digest {
-            return Err(StoreError::new("reading an artifact", StoreErrorKind::Corrupt(digest)));
-        }
+        let range = location.start..location.start + location.size;
+        let read = self.range(digest, &location.object, range).await.and_then(|bytes| {
+            let altered = || StoreError::new("reading an artifact", StoreErrorKind::Corrupt(digest));
+            if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(altered()) }
+        });
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(self.understood(error, digest, &location).await),
+        };
         // A view into what the object store answered could keep more alive than it shows.
         let bytes = Bytes::copy_from_slice(&bytes);
         lock(&self.shared.cache).keep(&self.tenant, digest, bytes.clone());
@@ -115,6 +120,38 @@ impl SqliteArtifacts {
     fn known(&self, digest: Digest) -> Option<Durable> {
         let (_, durable) = lock(&self.shared.cache).get(&self.tenant, digest)?;
         Some(durable.unwrap_or_else(Durable::now))
+    }
+
+    /// What it means that an artifact could not be read. When it is the artifact itself, and not only the way to it, it is
+    /// not counted upon any more.
+    pub(crate) async fn understood(&self, error: StoreError, digest: Digest, location: &Location) -> StoreError {
+        let damaged = match error.kind {
+            StoreErrorKind::Missing(_) | StoreErrorKind::Corrupt(_) => true,
+            // An object that was cut short is no error of its own to an object store.
+            StoreErrorKind::Unavailable(_) => {
+                let head = bounded("reading an artifact", self.shared.objects.store.head(&location.object)).await;
+                head.is_ok_and(|meta| meta.size < location.start + location.size)
+            }
+            _ => false,
+        };
+        if !damaged {
+            return error;
+        }
+        damage::note(&self.shared, &self.tenant, digest).await;
+        match error.kind {
+            StoreErrorKind::Unavailable(_) => StoreError::new(error.context, StoreErrorKind::Corrupt(digest)),
+            _ => error,
+        }
+    }
+
+    /// The artifact is there, and nothing is known against it.
+    pub(crate) async fn has_sound(&self, digest: Digest) -> Result<bool, StoreError> {
+        let tenant = self.tenant.clone();
+        let look = move |connection: &Connection| {
+            damage::has_sound(connection, &tenant, digest)
+                .map_err(|error| sqlite_error("looking for an artifact", &error))
+        };
+        self.shared.readers.run(look).await
     }
 
     /// Where an artifact is; none when it is not there.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::sqlite_error;
+use super::{damage, sqlite_error};
 use crate::error::{StoreError, StoreErrorKind};
 
 /// The format of the database, in `user_version`. 0 = empty.
@@ -125,6 +125,7 @@ pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, Sto
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrong)?;
         transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
     }
+    transaction.execute_batch(damage::TABLE).map_err(wrong)?;
     transaction.commit().map_err(wrong)?;
     Ok(connection)
 }
@@ -175,4 +176,5 @@ pub(crate) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, Sto
 #[cfg(test)]
 pub(crate) fn create_for_test(connection: &Connection) {
     connection.execute_batch(TABLES).expect("the tables are well-formed");
+    connection.execute_batch(damage::TABLE).expect("the table is well-formed");
 }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::queue::{Answer, Append, ClaimRow, Command, Outcome, Remember};
 use super::rows::{self, NO_CHAIN, RunRow, event_id, signed};
-use super::{RunKey, Shared, lock, sqlite_error, unreadable};
+use super::{RunKey, Shared, damage, lock, sqlite_error, unreadable};
 use crate::control::LEASE;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::object::{Place, bounded};
@@ -141,7 +141,7 @@ impl Writer {
         for command in commands {
             let Command::Put { tenant, digest, bytes } = command else { continue };
             let known = !seen.insert((tenant, *digest))
-                || rows::has_artifact(&self.connection, tenant, *digest)
+                || damage::has_sound(&self.connection, tenant, *digest)
                     .map_err(|error| sqlite_error(COMMITTING, &error))?;
             if known {
                 continue;
@@ -339,19 +339,21 @@ fn insert_object(
     Ok(transaction.last_insert_rowid())
 }
 
-/// Inserts an artifact's row if there is none; true if there was none.
+/// Inserts the row of an artifact that was written. A row that is there stays, but for one that was found damaged.
 fn insert_artifact(
     transaction: &Transaction<'_>,
     tenant: &TenantId,
     digest: Digest,
     (size, object, start): (u64, i64, u64),
-) -> rusqlite::Result<bool> {
-    let inserted = transaction
+) -> rusqlite::Result<()> {
+    transaction
         .prepare_cached(
-            "INSERT OR IGNORE INTO artifacts (tenant, digest, size, object_no, start) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO artifacts (tenant, digest, size, object_no, start) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (tenant, digest) DO UPDATE SET size = ?3, object_no = ?4, start = ?5 \
+             WHERE EXISTS (SELECT 1 FROM damaged WHERE damaged.tenant = ?1 AND damaged.digest = ?2)",
         )?
         .execute(params![tenant.as_str(), digest.as_bytes(), signed(size), object, signed(start)])?;
-    Ok(inserted > 0)
+    damage::mend(transaction, tenant, digest)
 }
 
 /// Inserts the rows of a large artifact, unless someone stored the same bytes first; the writer of the object looks
@@ -362,7 +364,7 @@ fn register(
     object: &str,
     at: i64,
 ) -> rusqlite::Result<()> {
-    if !rows::has_artifact(transaction, tenant, digest)? {
+    if !damage::has_sound(transaction, tenant, digest)? {
         let object = insert_object(transaction, tenant, object, size, at)?;
         insert_artifact(transaction, tenant, digest, (size, object, 0))?;
     }
