@@ -80,10 +80,11 @@ impl Engine {
         if plan.size > MAX_PLAN {
             return Err(wrong(format!("it has {} bytes", plan.size)));
         }
-        let mut reader = self.artifacts.get(plan.digest).await?;
+        let told = |error: StoreError| StoreError { context: format!("reading the plan of {run}"), ..error };
+        let mut reader = self.artifacts.get(plan.digest).await.map_err(told)?;
         let mut json = Vec::new();
         loop {
-            let chunk = reader.read_at(json.len() as u64, 1 << 20).await?;
+            let chunk = reader.read_at(json.len() as u64, 1 << 20).await.map_err(told)?;
             if chunk.is_empty() {
                 break;
             }

@@ -151,7 +151,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn io_kind(error: &std::io::Error) -> StoreErrorKind {
+/// What an error of the file system means to a store.
+pub(crate) fn io_kind(error: &std::io::Error) -> StoreErrorKind {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreErrorKind::Full(error.to_string()),
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
@@ -168,7 +169,9 @@ pub fn object_error(context: &str, error: &object_store::Error) -> StoreError {
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
             match io_kind(error) {
-                kind @ (StoreErrorKind::Full(_) | StoreErrorKind::ReadOnly(_)) => return StoreError::new(context, kind),
+                kind @ (StoreErrorKind::Full(_) | StoreErrorKind::ReadOnly(_)) => {
+                    return StoreError::new(context, kind);
+                }
                 _ => {}
             }
         }

@@ -29,6 +29,10 @@ pub(crate) const fn next(code: Code) -> &'static str {
         }
         Code::RetriesExhausted => "give the step a `retry` policy with more tries",
         Code::NoDefinitions | Code::BadCall => "change the call; `--help` of the verb shows an example",
+        Code::ComponentUnreadable | Code::ComponentInvalid | Code::ContractVersion | Code::UnknownImport => {
+            "name a component that was built for this contract; `opyard op inspect FILE` looks at one"
+        }
+        Code::BadSetting => "write `--set STEP.KEY=VALUE`; `opyard plan JOB` shows the steps",
         Code::NotGranted => "grant the resource under `grants`, if you trust the op with it",
         Code::UnknownRun => "`opyard runs` lists the runs of this yard",
         Code::RunEnded => "`opyard show RUN` shows what came of it",

@@ -11,6 +11,8 @@ mod query;
 mod run;
 mod runs;
 
+use std::io::ErrorKind;
+
 use opyard_server::model::definitions;
 use opyard_server::model::definitions::Setting;
 use opyard_server::model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
@@ -54,6 +56,13 @@ fn settings(overlay: &Overlay) -> Result<Vec<Setting>, CliError> {
     for path in &overlay.config {
         let name = path.display().to_string();
         let unreadable = |error: std::io::Error| CliError::new(Code::FileUnreadable, format!("{name}: {error}"));
+        let wrong = |problem: &str| CliError::new(Code::BadSetting, format!("--config {name}: {problem}"));
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(wrong("it is a folder, not a file")),
+            Ok(found) if !found.is_file() => return Err(wrong("it is not a regular file")),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(wrong("there is no such file")),
+            Ok(_) | Err(_) => {}
+        }
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let mut bytes = Vec::new();
         let mut bounded = std::io::Read::take(file, MAX_SOURCE as u64 + 1);

@@ -18,14 +18,12 @@ use crate::render::text::counted;
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::verbs::live::Watch;
-use crate::verbs::{check, note_warnings, settings};
+use crate::verbs::{note_warnings, settings};
 
 pub(crate) async fn run(global: &Global, args: args::Run, screen: &Screen) -> Outcome {
     let place = Place::of_definitions(global, &args.file);
     let settings = settings(&args.overlay)?;
-    if !place.file.is_file() {
-        return Err(check::no_file(&place));
-    }
+    place.check_file()?;
     let yard = place.open()?;
     let project = Project::load_for(&yard, &place.file, &args.job).await?;
     let launch = Launch { job: &args.job, environment: args.overlay.env.as_deref(), settings: &settings };

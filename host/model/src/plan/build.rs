@@ -98,7 +98,10 @@ impl Plan {
             let environment = definitions.environments.get(name);
             if environment.is_none() {
                 let file = definitions.source.name();
-                let text = format!("there is no environment `{name}` in {file}");
+                let mut text = format!("there is no environment `{name}` in {file}");
+                if definitions.environments.names().next().is_none() {
+                    text.push_str(", which has none");
+                }
                 let problem = Diagnostic::error(Code::UnknownEnvironment, text);
                 found.push(problem.nearest(name, definitions.environments.names()));
             }

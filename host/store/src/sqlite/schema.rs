@@ -7,9 +7,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{damage, sqlite_error};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::object::io_kind;
 
 /// The format of the database, in `user_version`. 0 = empty.
 pub(crate) const FORMAT: u32 = 1;
+
+/// As much as SQLite needs beside the database to open it.
+const PROBE: usize = 32 << 10;
 
 /// `OPYD`: tells the database from anyone else's.
 const APPLICATION_ID: i32 = 0x4f50_5944;
@@ -102,8 +106,26 @@ CREATE INDEX requests_of_run ON requests (tenant, run);
 /// Opens the connection that writes, and makes the tables if the database is new: all of them or none.
 ///
 /// # Errors
-/// `Version` when a newer program made it, `Locked`, `Full`, `Unreadable`, `Unavailable`.
+/// `Version` when a newer program made it, `Locked`, `Full`, `ReadOnly`, `Unreadable`, `Unavailable`.
 pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+    prepare_writer(path, busy).map_err(|error| explained(path, error))
+}
+
+/// What SQLite does not tell apart: nothing can be written where the database is, or there is no space.
+fn explained(path: &Path, error: StoreError) -> StoreError {
+    if !matches!(error.kind, StoreErrorKind::Unavailable(_)) {
+        return error;
+    }
+    let probe = path.with_extension("probe");
+    let tried = std::fs::write(&probe, [0; PROBE]);
+    drop(std::fs::remove_file(&probe));
+    match tried.map_err(|tried| io_kind(&tried)) {
+        Err(kind @ (StoreErrorKind::Full(_) | StoreErrorKind::ReadOnly(_))) => StoreError::new(error.context, kind),
+        Ok(()) | Err(_) => error,
+    }
+}
+
+fn prepare_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
     let context = format!("opening the database {}", path.display());
     let wrong = |error: rusqlite::Error| sqlite_error(&context, &error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
