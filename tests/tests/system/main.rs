@@ -1,9 +1,11 @@
 //! The system as its users meet it: the binary, the example components, the README.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod damage;
 mod docs;
 mod failing;
 mod harness;
+mod input;
 mod layering;
 mod penguins;
 mod workflows;
