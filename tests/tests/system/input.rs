@@ -32,6 +32,21 @@ fn is_harmless(text: &str) -> bool {
     !text.chars().any(|c| drives(c) && c != '\n' && c != '\t')
 }
 
+/// The text without colours and weights: what else drives a terminal stays.
+fn without_styles(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        match part.split_once('m') {
+            Some((style, rest)) if style.bytes().all(|byte| byte.is_ascii_digit() || byte == b';') => {
+                out.push_str(rest)
+            }
+            _ => out.extend(["\u{1b}[", part]),
+        }
+    }
+    out
+}
+
 fn expect_problems(found: &Diagnostics, told: &str) {
     assert!(found.has_errors(), "{told}: nothing is wrong, and yet it is refused");
     let text = found.render(Drawing::Plain);
@@ -137,8 +152,9 @@ fn naughty_strings_on_the_command_line_are_answered() {
             &[text],
         ];
         let call = calls[number % calls.len()];
-        let output = project.opyard(call);
+        let output = project.opyard(&[&["--color", "always"], call].concat());
         let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let told = without_styles(&told);
         assert!(is_harmless(&told), "{call:?}: {told:?}");
         match output.status.code() {
             Some(0) => {}
@@ -148,7 +164,8 @@ fn naughty_strings_on_the_command_line_are_answered() {
     }
     // What was recorded is shown without harm, too.
     for call in [&["run", "work", "--tag", "k=\u{1b}[2J"][..], &["show", "latest"], &["runs"], &["events", "latest"]] {
-        let (out, err) = project.expect(call, 0);
+        let (out, err) = project.expect(&[&["--color", "always"], call].concat(), 0);
+        let (out, err) = (without_styles(&out), without_styles(&err));
         assert!(is_harmless(&out) && is_harmless(&err), "{call:?}: {out:?} {err:?}");
     }
 }
