@@ -422,8 +422,12 @@ fn parse_tag(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use opyard_server::YardError;
+    use opyard_server::model::error::Code;
 
     use super::*;
+    use crate::error::{CliError, wrong_call};
+    use crate::render::text::block;
 
     #[test]
     fn the_command_line_is_consistent_and_every_verb_has_an_example() {
@@ -438,6 +442,37 @@ mod tests {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains(verb.get_name()), "{verb}");
             assert!(help.starts_with("Example:\n  opyard "), "{verb}");
+        }
+    }
+
+    /// Whatever is typed is an argument or a mistake, and a mistake is told with a code and without driving the terminal.
+    #[test]
+    fn naughty_strings_are_arguments_or_mistakes() {
+        let list = include_str!("../../../tests/data/naughty/blns.json");
+        let mut list: Vec<String> = serde_json::from_str(list).unwrap();
+        list.extend(["\u{1b}]0;title\u{7}", "\u{9b}2J", "a\u{202e}b", "a\rb"].map(str::to_owned));
+        for string in list {
+            let text = string.as_str();
+            for arguments in [
+                &[text][..],
+                &["run", text],
+                &["run", "job", text],
+                &["run", "job", "--tag", text],
+                &["run", "job", "-f", text, "-e", text, "--set", text, "--config", text],
+                &["runs", "--status", text, "-n", text],
+                &["query", text, "--format", text],
+                &["op", text, text],
+                &["show", "--color", text],
+            ] {
+                let Err(answer) = Cli::try_parse_from(["opyard"].iter().chain(arguments)) else { continue };
+                if !answer.use_stderr() {
+                    continue;
+                }
+                let CliError::Yard(YardError::Failed(failure)) = wrong_call(&answer) else { panic!("{answer}") };
+                assert_eq!(failure.code, Code::BadCall);
+                let told = block(&failure.description, "");
+                assert!(!told.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{told:?}");
+            }
         }
     }
 

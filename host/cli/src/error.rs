@@ -49,6 +49,14 @@ impl CliError {
     }
 }
 
+/// A command line that is none of ours. It is quoted in the text, which is made fit to be shown where it is shown.
+pub(crate) fn wrong_call(answer: &clap::Error) -> CliError {
+    let text = answer.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    CliError::new(Code::BadCall, lines.collect::<Vec<_>>().join("\n"))
+}
+
 /// The system refuses threads or a poller.
 pub(crate) fn no_runtime(error: io::Error) -> CliError {
     CliError::new(Code::FileUnreadable, format!("the system gives no threads: {error}"))

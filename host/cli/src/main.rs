@@ -32,10 +32,15 @@ fn main() -> ExitCode {
             anstream::eprint!("{}", Cli::command().render_help().ansi());
             return Exit::Wrong.into();
         }
+        Err(answer) if answer.use_stderr() => {
+            // What was asked for is not known yet, but for this.
+            let json = std::env::args_os().any(|argument| argument == "--json");
+            return error::wrong_call(&answer).report(&Screen::new(args::Color::Auto, json)).into();
+        }
         Err(answer) => {
-            // Help and version are answers, anything else is a call that is wrong; nobody may be reading either.
+            // Help and version are answers; nobody may be reading.
             drop(answer.print());
-            return if answer.use_stderr() { Exit::Wrong } else { Exit::Success }.into();
+            return Exit::Success.into();
         }
     };
     bug::watch();

@@ -1,5 +1,6 @@
 //! Finds the definitions file and the yard.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use opyard_server::model::error::Code;
@@ -44,14 +45,42 @@ impl Place {
         Self { file, yard, again: String::new() }
     }
 
+    /// Whether there is a definitions file.
+    ///
+    /// # Errors
+    /// When there is none, or something else has its name.
+    pub(crate) fn check_file(&self) -> Result<(), CliError> {
+        let file = self.file.display();
+        let none = |text: String| Err(CliError::new(Code::NoDefinitions, text));
+        match std::fs::metadata(&self.file) {
+            Ok(found) if found.is_file() => Ok(()),
+            Ok(found) if found.is_dir() => none(format!("{file} is a folder; name the file in it with -f FILE")),
+            Ok(_) => none(format!("{file} is not a regular file; name one with -f FILE")),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => {
+                    none(format!("there is no file {file}; go to its folder, or name it with -f FILE"))
+                }
+                ErrorKind::NotADirectory | ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
+                    none(format!("{file} cannot be the name of a file ({error}); name one with -f FILE"))
+                }
+                _ => Err(CliError::new(Code::FileUnreadable, format!("{file}: {error}"))),
+            },
+        }
+    }
+
     /// Opens the yard, and makes it if there is none.
     pub(crate) fn open(&self) -> Result<Yard, CliError> {
         Ok(Yard::open(&YardSettings::new(&self.yard))?)
     }
 
+    /// There is a yard. A name that something else has is no yard to be: opening it says so.
+    pub(crate) fn has_yard(&self) -> bool {
+        self.yard.exists()
+    }
+
     /// Opens the yard if there is one: looking at something makes nothing.
     pub(crate) fn open_existing(&self) -> Result<Yard, CliError> {
-        if self.yard.is_dir() {
+        if self.has_yard() {
             return self.open();
         }
         let text = format!(

@@ -97,7 +97,8 @@ impl Engine {
             return Err(EngineError::UnknownRun(run));
         };
         let wrong = |reason: String| EngineError::Plan { run, reason };
-        let json = read_whole(self.artifacts.as_ref(), plan.digest, MAX_PLAN).await?;
+        let read = read_whole(self.artifacts.as_ref(), plan.digest, MAX_PLAN).await;
+        let json = read.map_err(|error| StoreError { context: format!("reading the plan of {run}"), ..error })?;
         let plan = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
         Ok((Arc::new(plan), Arc::new(tags)))
     }

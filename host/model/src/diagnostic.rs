@@ -58,10 +58,11 @@ impl Source {
         }
     }
 
-    /// A text that is known to be small.
+    /// A text that is known to be small. The name is made fit to be shown: whoever named the file may be hostile.
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
-        Self(Arc::new(SourceText { name: name.to_owned(), text: text.to_owned() }))
+        let name = sanitize(name, MAX_DESCRIPTION).replace(['\n', '\t'], " ");
+        Self(Arc::new(SourceText { name, text: text.to_owned() }))
     }
 
     /// What to call it.
@@ -287,10 +288,16 @@ impl Diagnostic {
             }
             group = group.element(snippet);
         }
-        for help in &self.help {
-            group = group.element(Level::HELP.message(help.as_str()));
+        if self.labels.is_empty() {
+            // Nothing of a text is shown, so there is no gutter to hang the help on.
+            out.push_str(&renderer.render(&[group]));
+            self.help.iter().for_each(|help| out.extend(["\n  = help: ", help]));
+        } else {
+            for help in &self.help {
+                group = group.element(Level::HELP.message(help.as_str()));
+            }
+            out.push_str(&renderer.render(&[group]));
         }
-        out.push_str(&renderer.render(&[group]));
         out.push_str("\n\n");
     }
 }

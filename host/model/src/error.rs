@@ -117,6 +117,7 @@ codes! {
     242 MissingKey "a key that has to be there is not";
     243 NoDefinitions "no definitions file where one was looked for";
     244 BadCall "a call that cannot be answered as it was made";
+    249 RunEnded "the run has ended already";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";
@@ -131,6 +132,7 @@ codes! {
     312 CacheIntegrity "a file of the code cache was altered";
     313 FileUnreadable "a file cannot be read or written";
     314 BackupUnusable "a folder is not a whole backup";
+    318 YardDamaged "the yard's database is damaged, or is not one of Opyard's";
     401 IllegalTransition "an event that cannot follow the ones before it";
     402 HostPanic "a panic inside Opyard";
     403 Invariant "something that was taken to be always true was not";

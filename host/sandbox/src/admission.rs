@@ -63,7 +63,7 @@ pub(crate) fn admit(bytes: &[u8], max: u64) -> Result<Admitted, Failure> {
     if Parser::is_core_wasm(bytes) {
         return Err(Failure::new(
             Code::ComponentInvalid,
-            "a core WebAssembly module, not a component: wrap it with `wasm-tools component new`, or build it with `opyard op build`",
+            "a core WebAssembly module, not a component: wrap it with `wasm-tools component new`",
         ));
     }
     let mut survey = Survey::default();

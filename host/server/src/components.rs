@@ -16,10 +16,17 @@ const MAX_COMPONENT: u64 = 64 << 20;
 /// Reads a component file, bounded.
 pub(crate) fn read(path: &Path) -> Result<Bytes, Failure> {
     let unreadable = |reason: String| Failure::new(Code::ComponentUnreadable, format!("{}: {reason}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+    let wrong = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => unreadable("there is no such file".to_owned()),
         _ => unreadable(error.to_string()),
-    })?;
+    };
+    // Looked at before it is opened: opening a pipe waits for whoever writes.
+    let found = std::fs::metadata(path).map_err(wrong)?;
+    if !found.is_file() {
+        let what = if found.is_dir() { "a folder, not a file" } else { "not a regular file" };
+        return Err(unreadable(what.to_owned()));
+    }
+    let file = std::fs::File::open(path).map_err(wrong)?;
     let mut bytes = Vec::new();
     file.take(MAX_COMPONENT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
     if bytes.len() as u64 > MAX_COMPONENT {
@@ -47,7 +54,11 @@ impl ComponentFolder {
     pub(crate) fn keep(&self, digest: ComponentDigest, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.path(digest);
         let failed = |error: std::io::Error| {
-            Failure::new(Code::FileUnreadable, format!("the component cannot be kept at {}: {error}", path.display()))
+            let code = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::StoreFull,
+                _ => Code::FileUnreadable,
+            };
+            Failure::new(code, format!("the component cannot be kept at {}: {error}", path.display()))
         };
         if path.metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
             return Ok(());

@@ -59,7 +59,8 @@ impl Yard {
     /// # Errors
     /// When the file cannot be read, or is not a component for Opyard.
     pub async fn inspect(&self, path: &Path) -> Result<Inspected, YardError> {
-        Ok(self.describe(components::read(path)?).await?.into())
+        let described = self.describe(components::read(path)?).await;
+        Ok(described.map_err(|error| of_file(path, error))?.into())
     }
 }
 
@@ -75,8 +76,22 @@ pub async fn inspect(path: &Path) -> Result<Inspected, YardError> {
         clock: Arc::new(SystemClock),
     };
     let sandbox = Sandbox::new(&SandboxSettings::default(), surroundings)?;
-    let loaded = sandbox.load(&TenantId::default(), bytes).await?;
-    Ok(ask(&sandbox, &TenantId::default(), loaded.digest).await?.into())
+    let described = async {
+        let loaded = sandbox.load(&TenantId::default(), bytes).await?;
+        ask(&sandbox, &TenantId::default(), loaded.digest).await
+    };
+    Ok(described.await.map_err(|error| of_file(path, error))?.into())
+}
+
+/// Says of which file something is wrong.
+fn of_file(path: &Path, error: YardError) -> YardError {
+    match error {
+        YardError::Failed(mut failure) => {
+            failure.description = format!("{}: {}", path.display(), failure.description);
+            failure.into()
+        }
+        YardError::Definitions(_) => error,
+    }
 }
 
 /// Asks a component that is loaded what it ships.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use opyard_model::component::ComponentDescription;
@@ -97,7 +98,11 @@ impl Project {
             } else {
                 "it cannot be read"
             };
-            YardError::new(Code::FileUnreadable, format!("{}: {hint} ({error})", path.display()))
+            let code = match error.kind() {
+                std::io::ErrorKind::NotFound => Code::NoDefinitions,
+                _ => Code::FileUnreadable,
+            };
+            YardError::new(code, format!("{}: {hint} ({error})", path.display()))
         };
         let path = std::path::absolute(path).map_err(unreadable)?;
         let length = std::fs::metadata(&path).map_err(unreadable)?.len();
@@ -105,7 +110,10 @@ impl Project {
             let text = format!("{}: {length} bytes; a definitions file has at most {MAX_SOURCE}", path.display());
             return Err(YardError::new(Code::TooLarge, text));
         }
-        let bytes = std::fs::read(&path).map_err(unreadable)?;
+        // What has no length may have no end.
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(&path).map_err(unreadable)?;
+        file.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         let folder = path.parent().unwrap_or(&path);
         let source = Source::from_bytes(&shown(&path), &bytes)?;
         Ok((Definitions::parse(&source, folder)?, path.clone()))

@@ -113,7 +113,8 @@ impl Yard {
         self.summary(run).await?;
         let status = self.tenant_store().control().request_cancel(run, reason).await?;
         if status.is_final() {
-            return Err(YardError::new(Code::UnknownRun, format!("{run} has ended already: {}", status.name())));
+            let text = format!("{run} ended before: {}; there is nothing left to cancel", status.name());
+            return Err(YardError::new(Code::RunEnded, text));
         }
         Ok(())
     }

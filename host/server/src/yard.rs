@@ -1,13 +1,15 @@
 //! A yard: one folder with a database, an object store, components and a cache of compiled code.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use opyard_engine::{Engine, EngineSettings, Parts};
 use opyard_model::component::ComponentDescription;
+use opyard_model::diagnostic::nearest;
 use opyard_model::digest::Digest;
-use opyard_model::error::{Code, Failure};
+use opyard_model::error::{Code, Failure, sanitize};
 use opyard_model::event::Recorded;
 use opyard_model::id::{RunId, StepKey, TenantId};
 use opyard_model::plan::{IoManagerSpec, Plan};
@@ -242,8 +244,22 @@ impl Yard {
                 Err(YardError::new(Code::UnknownOutput, text))
             }
             (None, _) => {
-                let text = format!("{run} has no output '{name}'; `opyard artifacts {run}` lists them");
-                Err(YardError::new(Code::UnknownOutput, text))
+                let (plan, _) = self.state(run).await?;
+                let step = plan.steps.iter().map(|step| step.path.as_str()).find(|path| {
+                    let rest = name.strip_prefix(path);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                });
+                let known: Vec<String> = outputs.iter().flat_map(names).collect();
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let hint = match (nearest(name, &known), step) {
+                    (Some(near), _) => format!("did you mean `{near}`?"),
+                    (None, Some(step)) if !outputs.iter().any(|found| found.step.path.as_str() == step) => {
+                        format!("its step `{step}` has not succeeded: `opyard show {run}` says why")
+                    }
+                    (None, _) => format!("`opyard artifacts {run}` lists them"),
+                };
+                let name = short(name);
+                Err(YardError::new(Code::UnknownOutput, format!("{run} has no output `{name}`; {hint}")))
             }
         }
     }
@@ -296,7 +312,21 @@ impl Yard {
 }
 
 fn unusable(folder: &Path, error: &std::io::Error) -> YardError {
-    Failure::new(Code::FileUnreadable, format!("the yard at {} cannot be used: {error}", folder.display())).into()
+    let why = match error.kind() {
+        ErrorKind::AlreadyExists => "it is a file, not a folder".to_owned(),
+        ErrorKind::NotADirectory => "something on its path is a file, not a folder".to_owned(),
+        _ => error.to_string(),
+    };
+    let code = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::StoreFull,
+        _ => Code::FileUnreadable,
+    };
+    Failure::new(code, format!("the yard at {} cannot be used: {why}", folder.display())).into()
+}
+
+/// As much of what somebody typed as is worth repeating.
+fn short(text: &str) -> String {
+    sanitize(text, 200)
 }
 
 fn file_url(path: &Path) -> Result<String, YardError> {

@@ -26,6 +26,9 @@ pub enum StoreErrorKind {
     /// No space left. Nothing was written.
     #[error("no space left: {0}")]
     Full(String),
+    /// What has to be written may only be read. Nothing was written.
+    #[error("it may not be written: {0}")]
+    ReadOnly(String),
     /// Another process holds the database. Nothing was written.
     #[error("another process holds the database: {0}")]
     Locked(String),
@@ -92,7 +95,9 @@ impl StoreError {
             StoreErrorKind::Locked(_) => Code::YardLocked,
             StoreErrorKind::Conflict { .. } | StoreErrorKind::NotOwner { .. } => Code::NotOwner,
             StoreErrorKind::Missing(_) => Code::ArtifactMissing,
-            StoreErrorKind::Corrupt(_) | StoreErrorKind::Unreadable(_) => Code::ArtifactCorrupt,
+            StoreErrorKind::Corrupt(_) => Code::ArtifactCorrupt,
+            StoreErrorKind::Unreadable(_) => Code::YardDamaged,
+            StoreErrorKind::ReadOnly(_) => Code::FileUnreadable,
             StoreErrorKind::TooLarge(_) => Code::TooLarge,
             StoreErrorKind::Version { .. } => Code::YardVersion,
             StoreErrorKind::NotEmpty => Code::BadCall,

@@ -151,22 +151,29 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What an error of the file system means to a store.
 pub(crate) fn io_kind(error: &std::io::Error) -> StoreErrorKind {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreErrorKind::Full(error.to_string()),
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+            StoreErrorKind::ReadOnly(error.to_string())
+        }
         _ => StoreErrorKind::Unavailable(error.to_string()),
     }
 }
 
-/// What an error of an object store means to a store: no space left, or no answer.
+/// What an error of an object store means to a store: no space left, nothing may be written, or no answer.
 #[must_use]
 pub fn object_error(context: &str, error: &object_store::Error) -> StoreError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>()
-            && let StoreErrorKind::Full(text) = io_kind(error)
-        {
-            return StoreError::new(context, StoreErrorKind::Full(text));
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            match io_kind(error) {
+                kind @ (StoreErrorKind::Full(_) | StoreErrorKind::ReadOnly(_)) => {
+                    return StoreError::new(context, kind);
+                }
+                _ => {}
+            }
         }
         cause = error.source();
     }

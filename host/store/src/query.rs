@@ -245,7 +245,11 @@ fn run(connection: &Connection, sql: &str, limits: QueryLimits) -> Result<QueryR
         Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) => {
             invalid(format!("not allowed in a query: only SELECT over the views {}", views::names().join(", ")))
         }
-        _ => invalid(error.to_string()),
+        _ => {
+            let text = error.to_string();
+            let which = format!("; there are the views {}", views::names().join(", "));
+            invalid(if text.contains("no such table") { text + &which } else { text })
+        }
     };
     let mut batch = rusqlite::Batch::new(connection, sql);
     let mut statement = batch.next().map_err(wrong)?.ok_or_else(|| invalid("an empty query".into()))?;

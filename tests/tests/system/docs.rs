@@ -74,3 +74,106 @@ fn every_promise_names_a_test_that_exists() {
     }
     assert!(count > 20, "{count} promises");
 }
+
+/// A mistake of `docs/errors/README.md`: what is other in the definitions, and what commands then print.
+struct Mistake {
+    title: String,
+    removed: String,
+    added: String,
+    /// Each with what it prints.
+    commands: Vec<(String, Vec<String>)>,
+    exit: i32,
+}
+
+impl Mistake {
+    fn read(chapter: &str) -> Self {
+        let (title, text) = chapter.split_once('\n').unwrap();
+        let diff = blocks(text, "diff").pop().unwrap_or_default();
+        let lines = |sign: char| -> String {
+            diff.lines().filter_map(|line| line.strip_prefix(sign)).map(|line| format!("{line}\n")).collect()
+        };
+        let mut commands: Vec<(String, Vec<String>)> = Vec::new();
+        for line in blocks(text, "console").remove(0).lines() {
+            match line.strip_prefix("$ ") {
+                Some(command) => commands.push((command.to_owned(), Vec::new())),
+                None => commands.last_mut().unwrap().1.push(line.to_owned()),
+            }
+        }
+        let (_, exit) = text.split_once("\nExit code ").unwrap();
+        let exit = exit.split_once('.').unwrap().0.parse().unwrap();
+        Self { title: title.to_owned(), removed: lines('-'), added: lines('+'), commands, exit }
+    }
+
+    /// The definitions with the mistake in them; an addition goes to the end.
+    fn made_in(&self, definitions: &str) -> String {
+        if self.removed.is_empty() {
+            return format!("{definitions}{}", self.added);
+        }
+        assert_eq!(definitions.matches(&self.removed).count(), 1, "{}: {}", self.title, self.removed);
+        definitions.replace(&self.removed, &self.added)
+    }
+}
+
+/// A line `…` stands for any lines.
+fn fits(printed: &[&str], expected: &[String]) -> bool {
+    match (printed, expected) {
+        (rest, [dots, after @ ..]) if dots == "…" => (0..=rest.len()).any(|skip| fits(&rest[skip..], after)),
+        ([line, printed @ ..], [wanted, expected @ ..]) => line == wanted && fits(printed, expected),
+        ([], []) => true,
+        _ => false,
+    }
+}
+
+/// One run's id is as good as any other.
+fn with_one_run(text: &str) -> String {
+    let mut parts = text.split("run_01");
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        let id = part.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit()).unwrap_or(part.len());
+        out.push_str("run_01…");
+        out.push_str(&part[id..]);
+    }
+    out
+}
+
+#[test]
+fn the_likeliest_mistakes_are_answered_as_the_page_says() {
+    let page = std::fs::read_to_string(root().join("docs/errors/README.md")).unwrap();
+    let (_, page) = page.split_once("\n## The twenty likeliest mistakes\n").unwrap();
+    let definitions = blocks(page, "yaml").remove(0) + "\n";
+    let folder = tempfile::tempdir().unwrap();
+    // As the binary sees it.
+    let here = folder.path().canonicalize().unwrap();
+    std::fs::create_dir(here.join("data")).unwrap();
+    std::fs::copy(root().join("guest-examples/penguins/data/penguins.csv"), here.join("data/penguins.csv")).unwrap();
+    std::fs::copy(component("penguins"), here.join("penguins.wasm")).unwrap();
+    std::fs::write(here.join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(binaries()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
+    let path = path.unwrap();
+    let mistakes: Vec<_> = page.split("\n### ").skip(1).map(Mistake::read).collect();
+    assert_eq!(mistakes.len(), 20);
+    for mistake in mistakes {
+        std::fs::write(here.join("opyard.yaml"), mistake.made_in(&definitions)).unwrap();
+        let mut exit = None;
+        for (command, expected) in &mistake.commands {
+            let both = if command.contains("2>") { command.clone() } else { format!("{command} 2>&1") };
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &both]).current_dir(&here).env("PATH", &path).env("NO_COLOR", "1");
+            let output = shell.env_remove("OPYARD_YARD").output().unwrap();
+            let printed = String::from_utf8(output.stdout).unwrap();
+            let printed = with_one_run(&printed.replace(&here.display().to_string(), "/home/me/penguins"));
+            let expected: Vec<_> = expected.iter().map(|line| with_one_run(line)).collect();
+            let lines: Vec<_> = printed.trim_end().lines().map(str::trim_end).collect();
+            assert!(
+                fits(&lines, &expected),
+                "{}\n$ {command}\n{printed}\nbut the page says\n{}",
+                mistake.title,
+                expected.join("\n")
+            );
+            exit = output.status.code();
+        }
+        assert_eq!(exit, Some(mistake.exit), "{}", mistake.title);
+    }
+}

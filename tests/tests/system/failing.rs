@@ -1,6 +1,7 @@
 //! Ops that fail, loop, take too much, or are stopped.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{Project, binaries, set};
@@ -51,56 +52,111 @@ fn an_interrupt_cancels_cleanly() {
     let project = job(
         "      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n      b: { op: probe.noop, inputs: { after: a } }\n",
     );
-    let mut child = project.start();
-    let pid = child.0.id().to_string();
+    let mut child = Command::new(binaries().join("opyard"))
+        .args(["run", "work"])
+        .current_dir(project.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
+    let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert_eq!(child.exit_code(), Some(130));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     let run = project.last_run();
     assert_eq!(run.events.last().unwrap().event.kind(), "run_canceled");
     assert_eq!(run.steps("step_skipped"), set(&["b"]));
 }
 
+/// A run of a step that never ends, once the step has started, with whatever it says.
+struct Spinning {
+    project: Project,
+    child: Child,
+    says: Lines<BufReader<ChildStderr>>,
+}
+
+impl Spinning {
+    fn start() -> Self {
+        let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n");
+        let mut child = Command::new(binaries().join("opyard"))
+            .args(["run", "work"])
+            .current_dir(project.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let says = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut this = Self { project, child, says };
+        this.wait_for("started");
+        this
+    }
+
+    fn wait_for(&mut self, words: &str) {
+        assert!(self.says.by_ref().any(|line| line.unwrap().contains(words)), "it never says '{words}'");
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    fn hold_database(&self) -> rusqlite::Connection {
+        let other = rusqlite::Connection::open(self.project.path().join(".opyard/opyard.db")).unwrap();
+        other.busy_timeout(Duration::from_secs(60)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        other
+    }
+}
+
+#[test]
+fn being_told_to_end_cancels_cleanly() {
+    let mut run = Spinning::start();
+    run.signal("-TERM");
+    assert_eq!(run.child.wait().unwrap().code(), Some(130));
+    assert_eq!(run.project.last_run().events.last().unwrap().event.kind(), "run_canceled");
+}
+
+/// Somebody holds the database for some time: the run waits for it.
+#[test]
+fn a_run_waits_for_a_lock_that_passes() {
+    let mut run = Spinning::start();
+    let other = run.hold_database();
+    run.signal("-INT");
+    run.wait_for("canceling: waiting");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(run.child.wait().unwrap().code(), Some(130));
+    assert_eq!(run.project.last_run().events.last().unwrap().event.kind(), "run_canceled");
+}
+
+/// The second interrupt waits for nothing: not even for a database that is held for ever.
+#[test]
+fn a_second_interrupt_stops_at_once() {
+    let mut run = Spinning::start();
+    let other = run.hold_database();
+    run.signal("-INT");
+    run.wait_for("once more stops at once");
+    run.signal("-INT");
+    assert_eq!(run.child.wait().unwrap().code(), Some(130));
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_ne!(run.project.last_run().events.last().unwrap().event.kind(), "run_canceled");
+}
+
 #[test]
 fn another_process_can_cancel() {
     let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n");
-    let mut child = project.start();
+    let mut child = Command::new(binaries().join("opyard"))
+        .args(["run", "work"])
+        .current_dir(project.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
     project.expect(&["cancel", "latest"], 0);
-    assert_eq!(child.exit_code(), Some(130));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(project.last_run().events.last().unwrap().event.kind(), "run_canceled");
 }
 
-/// A run in the background; it dies with its test.
-struct Running(Child);
-
-impl Running {
-    fn exit_code(&mut self) -> Option<i32> {
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended already, unless the test failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Project {
-    /// Runs the job in the background, and waits until its first step runs.
-    fn start(&self) -> Running {
-        let child = Command::new(binaries().join("opyard"))
-            .args(["run", "work"])
-            .current_dir(self.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let running = Running(child);
-        wait_until(|| self.path().join(".opyard/opyard.db").is_file() && self.last_step_started());
-        running
-    }
-
     fn last_step_started(&self) -> bool {
         let output =
             self.opyard(&["query", "select count(*) as n from events where kind = 'step_start'", "--format", "csv"]);

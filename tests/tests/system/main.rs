@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod chaos;
+mod damage;
 mod docs;
 mod failing;
 mod harness;
+mod input;
 mod layering;
 mod penguins;
 mod upkeep;

@@ -29,8 +29,13 @@ pub(crate) const fn next(code: Code) -> &'static str {
         }
         Code::RetriesExhausted => "give the step a `retry` policy with more tries",
         Code::NoDefinitions | Code::BadCall => "change the call; `--help` of the verb shows an example",
+        Code::ComponentUnreadable | Code::ComponentInvalid | Code::ContractVersion | Code::UnknownImport => {
+            "name a component that was built for this contract; `opyard op inspect FILE` looks at one"
+        }
+        Code::BadSetting => "write `--set STEP.KEY=VALUE`; `opyard plan JOB` shows the steps",
         Code::NotGranted => "grant the resource under `grants`, if you trust the op with it",
         Code::UnknownRun => "`opyard runs` lists the runs of this yard",
+        Code::RunEnded => "`opyard show RUN` shows what came of it",
         Code::UnknownOutput => "`opyard artifacts` lists the outputs of a run",
         Code::BadQuery => {
             "`opyard query --help` names the views; `select * from runs limit 1` shows the columns of one"
@@ -38,7 +43,10 @@ pub(crate) const fn next(code: Code) -> &'static str {
         Code::StoreFull => "make room on the disk, then run again: what succeeded is in the memo",
         Code::YardLocked => "wait for the other process, or name another yard with --yard",
         Code::YardVersion => "use the newer opyard that made this yard",
-        Code::ArtifactMissing | Code::ArtifactCorrupt => "run again with --no-memo to make the value again",
+        Code::ArtifactMissing | Code::ArtifactCorrupt => {
+            "run again: what is missing or altered is made again; if it comes back, look at the disk"
+        }
+        Code::YardDamaged => "move the yard's folder aside and restore a backup, or begin a new yard with --yard",
         Code::ResourceUnavailable => {
             "look whether the resource answers, then run again; a `retry` policy does so by itself"
         }

@@ -1,27 +1,27 @@
 //! `check`: is the definitions file right?
 
 use opyard_server::model::diagnostic::{Diagnostics, Drawing};
-use opyard_server::model::error::Code;
 use opyard_server::{Project, YardError};
 use serde_json::{Value, json};
 
 use crate::args::{self, Global};
-use crate::error::{CliError, Outcome};
+use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::place::Place;
 use crate::render::style::{BAD, GOOD, paint};
-use crate::render::text::counted;
+use crate::render::text::{counted, one_line};
 use crate::screen::Screen;
 
 pub(crate) async fn check(global: &Global, args: &args::Check, screen: &Screen) -> Outcome {
     let place = Place::of_definitions(global, &args.file);
     // A file that is not there must not leave a yard behind.
-    let yard = if place.file.is_file() { place.open()? } else { return Err(no_file(&place)) };
+    place.check_file()?;
+    let yard = place.open()?;
     let checked = match Project::load(&yard, &place.file).await {
         Ok(project) => project.check(&yard, args.env.as_deref()).await.map(|warnings| (project, warnings)),
         Err(error) => Err(error),
     };
-    let file = place.file.display();
+    let file = one_line(&place.file.display().to_string(), 1_000);
     match checked {
         Ok((project, warnings)) => {
             let jobs = project.jobs().count();
@@ -54,10 +54,4 @@ pub(crate) async fn check(global: &Global, args: &args::Check, screen: &Screen) 
 
 fn verdict(place: &Place, ok: bool, problems: &Diagnostics) -> Value {
     json!({ "file": place.file, "ok": ok, "problems": problems })
-}
-
-/// There is no definitions file where one was looked for.
-pub(crate) fn no_file(place: &Place) -> CliError {
-    let file = place.file.display();
-    CliError::new(Code::NoDefinitions, format!("there is no file {file}; go to its folder, or name it with -f FILE"))
 }

@@ -31,7 +31,7 @@ pub(crate) async fn doctor(global: &Global, args: &args::Doctor, screen: &Screen
         }
     };
     let project = place.file.is_file();
-    if !project && !place.yard.is_dir() {
+    if !project && !place.has_yard() {
         findings.push(Finding {
             subject: "yard".into(),
             well: true,

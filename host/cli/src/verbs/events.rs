@@ -1,8 +1,12 @@
 //! `events`: what happened, one line each.
 
+use std::collections::BTreeSet;
+
+use opyard_server::Yard;
+use opyard_server::model::diagnostic::{Diagnostic, Diagnostics};
 use opyard_server::model::error::Code;
 use opyard_server::model::event::Recorded;
-use opyard_server::model::id::StepKey;
+use opyard_server::model::id::{RunId, StepKey};
 use serde_json::json;
 
 use crate::args::{self, Global};
@@ -44,9 +48,17 @@ pub(crate) async fn events(global: &Global, args: &args::Events, screen: &Screen
     let yard = Place::of_yard(global, &args.file, &here()?).open_existing()?;
     let run = run_name::find(&yard, &args.run).await?;
     yard.summary(run).await?;
+    if let Some(step) = &filter.step {
+        check_step(&yard, run, step).await?;
+    }
     if !args.follow {
         let events = yard.events(run).await?;
         let chosen: Vec<_> = events.iter().filter(|recorded| filter.takes(recorded)).collect();
+        if chosen.is_empty() {
+            let kinds: BTreeSet<_> = events.iter().map(|recorded| recorded.event.kind()).collect();
+            let kinds: Vec<_> = kinds.into_iter().collect();
+            screen.note(&format!("no such events; those of this run are of the kinds {}", kinds.join(", ")));
+        }
         for some in chosen.chunks(AT_ONCE) {
             let lines: Vec<_> = some.iter().map(|recorded| line(recorded, screen)).collect();
             screen.print(&lines.join("\n"))?;
@@ -61,6 +73,17 @@ pub(crate) async fn events(global: &Global, args: &args::Events, screen: &Screen
         }
     }
     Ok(Exit::Success)
+}
+
+/// The run has this step. One whose plan cannot be read may have any.
+async fn check_step(yard: &Yard, run: RunId, step: &StepKey) -> Result<(), CliError> {
+    let Ok((plan, _)) = yard.state(run).await else { return Ok(()) };
+    if plan.find(step.path.as_str()).is_some() {
+        return Ok(());
+    }
+    let steps = plan.steps.iter().map(|step| step.path.as_str());
+    let wrong = Diagnostic::error(Code::UnknownStep, format!("{run} has no step `{}`", step.path));
+    Err(Diagnostics::from(wrong.nearest(step.path.as_str(), steps)).into())
 }
 
 fn line(recorded: &Recorded, screen: &Screen) -> String {

@@ -12,7 +12,7 @@ use crate::screen::Screen;
 pub(crate) async fn inspect(global: &Global, args: &args::Inspect, screen: &Screen) -> Outcome {
     let place = Place::of_yard(global, &File { file: None }, &here()?);
     // A yard that is there has compiled it, perhaps; none is made for looking at a file.
-    let inspected = if place.yard.is_dir() {
+    let inspected = if place.has_yard() {
         place.open()?.inspect(&args.component).await?
     } else {
         opyard_server::inspect(&args.component).await?

@@ -15,6 +15,8 @@ mod sources;
 mod upkeep;
 mod watching;
 
+use std::io::ErrorKind;
+
 use opyard_server::model::definitions;
 use opyard_server::model::definitions::Setting;
 use opyard_server::model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
@@ -72,9 +74,7 @@ impl Prepared {
     async fn new(global: &Global, file: &File, overlay: &Overlay, job: &str) -> Result<Self, CliError> {
         let place = Place::of_definitions(global, file);
         let settings = settings(overlay)?;
-        if !place.file.is_file() {
-            return Err(check::no_file(&place));
-        }
+        place.check_file()?;
         let yard = place.open()?;
         let PlannedJob { plan, warnings } = planned(&yard, &place, (overlay, &settings), job).await?;
         Ok(Self { place, yard, plan, warnings })
@@ -106,6 +106,13 @@ fn settings(overlay: &Overlay) -> Result<Vec<Setting>, CliError> {
     for path in &overlay.config {
         let name = path.display().to_string();
         let unreadable = |error: std::io::Error| CliError::new(Code::FileUnreadable, format!("{name}: {error}"));
+        let wrong = |problem: &str| CliError::new(Code::BadSetting, format!("--config {name}: {problem}"));
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(wrong("it is a folder, not a file")),
+            Ok(found) if !found.is_file() => return Err(wrong("it is not a regular file")),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(wrong("there is no such file")),
+            Ok(_) | Err(_) => {}
+        }
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let mut bytes = Vec::new();
         let mut bounded = std::io::Read::take(file, MAX_SOURCE as u64 + 1);

@@ -11,7 +11,7 @@ use crate::run_name;
 use crate::screen::Screen;
 use crate::verbs::sources::Sources;
 use crate::verbs::watching::Watching;
-use crate::verbs::{Prepared, check, note_warnings, planned, settings};
+use crate::verbs::{Prepared, note_warnings, planned, settings};
 
 pub(crate) async fn run(global: &Global, args: args::Run, screen: &Screen) -> Outcome {
     let selection = args.select.as_deref().map(|text| Selection::parse("--select", text)).transpose()?;
@@ -76,9 +76,7 @@ pub(crate) async fn rerun(global: &Global, args: args::Rerun, screen: &Screen) -
         yard.close().await;
         return outcome;
     }
-    if !place.file.is_file() {
-        return Err(check::no_file(&place));
-    }
+    place.check_file()?;
     let changes = Changes { environment: args.overlay.env.clone(), settings: settings(&args.overlay)? };
     let project = Project::load_for(&yard, &place.file, parent.job.as_str()).await?;
     let PlannedRerun { planned: PlannedJob { plan, warnings }, lineage } =

@@ -39,7 +39,7 @@ pub(crate) async fn runs(global: &Global, args: &args::Runs, screen: &Screen) ->
     let status = args.status.iter().map(|status| (*status).into()).collect();
     let filter = RunFilter { job, status, before: None, limit: args.limit.into() };
     // Looking makes no yard; none has no runs.
-    let runs = if place.yard.is_dir() { place.open()?.tenant_store().runs(filter).await? } else { Vec::new() };
+    let runs = if place.has_yard() { place.open()?.tenant_store().runs(filter).await? } else { Vec::new() };
     if screen.json() {
         let runs = runs.iter().map(|run| {
             let mut told = json!(run);

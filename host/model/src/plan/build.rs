@@ -90,13 +90,19 @@ impl Plan {
         let mut found = Diagnostics::default();
         let job = definitions.jobs.get(launch.job);
         if job.is_none() {
-            let problem = Diagnostic::error(Code::UnknownJob, format!("there is no job `{}`", launch.job));
+            let file = definitions.source.name();
+            let problem = Diagnostic::error(Code::UnknownJob, format!("there is no job `{}` in {file}", launch.job));
             found.push(problem.nearest(launch.job, definitions.jobs.names()));
         }
         let environment = launch.environment.and_then(|name| {
             let environment = definitions.environments.get(name);
             if environment.is_none() {
-                let problem = Diagnostic::error(Code::UnknownEnvironment, format!("there is no environment `{name}`"));
+                let file = definitions.source.name();
+                let mut text = format!("there is no environment `{name}` in {file}");
+                if definitions.environments.names().next().is_none() {
+                    text.push_str(", which has none");
+                }
+                let problem = Diagnostic::error(Code::UnknownEnvironment, text);
                 found.push(problem.nearest(name, definitions.environments.names()));
             }
             environment

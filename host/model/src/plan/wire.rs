@@ -362,15 +362,13 @@ impl<'a> Builder<'a> {
         }
         let types = &self.surroundings.definitions.types;
         let base = types.get(name.as_str()).map(|entry| entry.value);
-        if base.is_none() {
-            let op = format!("{}.{}", site.component_name, site.op.name);
+        let message = format!("the type `{name}` is not defined");
+        // Said once, however many ports are of it.
+        if base.is_none() && !self.found.iter().any(|told| told.message == message) {
             self.found.push(
-                Diagnostic::error(
-                    Code::UnknownType,
-                    format!("{port} of the op `{op}` is of the type `{name}`, which is not defined"),
-                )
-                .at(&site.definition.body_place, "this op")
-                .help(format!("define what it stands on: `types: {{ {name}: {{ base: table }} }}`")),
+                Diagnostic::error(Code::UnknownType, message)
+                    .at(&site.definition.body_place, format!("{port} of this op is of it"))
+                    .help(format!("define what it stands on: `types: {{ {name}: {{ base: table }} }}`")),
             );
         }
         base

@@ -80,6 +80,7 @@ fn every_mistake_is_explained() {
         Code::UnknownOutput,
         Code::NoDefinitions,
         Code::BadCall,
+        Code::RunEnded,
     ];
     let missing: Vec<_> = Code::ALL
         .iter()

@@ -10,13 +10,13 @@ use object_store::path::Path;
 use opyard_model::digest::Digest;
 use opyard_model::id::TenantId;
 use opyard_model::value::ArtifactRef;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::cache::{Kept, ValueCache};
 use super::large::{LargeReader, LargeWriter};
 use super::queue::Command;
 use super::upkeep::{FRESH, Moment};
-use super::{Shared, lock, sqlite_error, unreadable};
+use super::{Shared, damage, lock, sqlite_error, unreadable};
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::Durable;
@@ -150,19 +150,54 @@ impl SqliteArtifacts {
             if size > MAX_PACKED as u64 {
                 return Ok(Opened::Large(Location { object, start, size }));
             }
-            match self.range(digest, &object, start..start + size).await {
+            let read = match self.range(digest, &object, start..start + size).await {
                 Ok(bytes) if Digest::of(&bytes) != digest => {
-                    return Err(StoreError::new("reading an artifact", StoreErrorKind::Corrupt(digest)));
+                    Err(StoreError::new("reading an artifact", StoreErrorKind::Corrupt(digest)))
                 }
+                read => read,
+            };
+            match read {
                 // A view into what the object store answered could keep more alive than it shows.
                 Ok(bytes) => return Ok(Opened::Small(Bytes::copy_from_slice(&bytes))),
                 // Clean-up has moved it to another pack meanwhile, unless it is gone from where it was before, too.
                 Err(StoreError { kind: StoreErrorKind::Missing(_), .. }) if tried.as_ref() != Some(&object) => {
                     tried = Some(object);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.understood(error, digest, &Location { object, start, size }).await),
             }
         }
+    }
+
+    /// What it means that an artifact could not be read. When it is the artifact itself, and not only the way to it, it is
+    /// not counted upon any more.
+    pub(crate) async fn understood(&self, error: StoreError, digest: Digest, location: &Location) -> StoreError {
+        let damaged = match error.kind {
+            StoreErrorKind::Missing(_) | StoreErrorKind::Corrupt(_) => true,
+            // An object that was cut short is no error of its own to an object store.
+            StoreErrorKind::Unavailable(_) => {
+                let head = bounded("reading an artifact", self.shared.objects.store.head(&location.object)).await;
+                head.is_ok_and(|meta| meta.size < location.start + location.size)
+            }
+            _ => false,
+        };
+        if !damaged {
+            return error;
+        }
+        damage::note(&self.shared, &self.tenant, digest).await;
+        match error.kind {
+            StoreErrorKind::Unavailable(_) => StoreError::new(error.context, StoreErrorKind::Corrupt(digest)),
+            _ => error,
+        }
+    }
+
+    /// The artifact is there, and nothing is known against it.
+    pub(crate) async fn has_sound(&self, digest: Digest) -> Result<bool, StoreError> {
+        let tenant = self.tenant.clone();
+        let look = move |connection: &Connection| {
+            damage::has_sound(connection, &tenant, digest)
+                .map_err(|error| sqlite_error("looking for an artifact", &error))
+        };
+        self.shared.readers.run(look).await
     }
 
     /// Where an artifact is; none when it is not there.

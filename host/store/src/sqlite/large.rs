@@ -52,7 +52,7 @@ impl ArtifactWriter for LargeWriter {
         let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
         let artifact = ArtifactRef { digest, size: upload.size() };
         let put = Put { artifact, durable: Durable::now() };
-        if store.locate(digest).await?.is_some() {
+        if store.has_sound(digest).await? {
             match store.keep(&[digest]).await {
                 Ok(()) => return Ok(put),
                 // Removed at this very moment: written after all.
@@ -245,14 +245,19 @@ impl ArtifactReader for LargeReader {
         if wanted == 0 {
             return Ok(Bytes::new());
         }
-        let answer = self.read(offset, wanted).await;
-        if let Err(error) = &answer {
-            // What was taken from the stream is gone: later reads must not go on from there.
-            self.state = match error.kind {
-                StoreErrorKind::Unavailable(_) => Reading::InOrder(InOrder::new()),
-                _ => Reading::Failed(error.clone()),
-            };
-        }
-        answer
+        let error = match self.read(offset, wanted).await {
+            Ok(bytes) => return Ok(bytes),
+            // Told again, it is known already.
+            Err(error) if matches!(self.state, Reading::Failed(_)) => return Err(error),
+            Err(error) => error,
+        };
+        let Source { store, digest, location } = &self.source;
+        let error = store.understood(error, *digest, location).await;
+        // What was taken from the stream is gone: later reads must not go on from there.
+        self.state = match error.kind {
+            StoreErrorKind::Unavailable(_) => Reading::InOrder(InOrder::new()),
+            _ => Reading::Failed(error.clone()),
+        };
+        Err(error)
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::claims::{Asked, wait_for};
 use super::queue::{ClaimRow, Command, Remember};
-use super::{Shared, lock, rows, sqlite_error, unreadable};
+use super::{Shared, damage, lock, sqlite_error, unreadable};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::Durable;
 use crate::memo::{MAX_ENTRY, MAX_LEASE, MemoAnswer, MemoStore};
@@ -194,7 +194,7 @@ impl Asker<'_> {
                 let mut complete = true;
                 for output in &entry.outputs {
                     complete &=
-                        rows::has_artifact(connection, self.tenant, output.value.artifact.digest).map_err(wrong)?;
+                        damage::has_sound(connection, self.tenant, output.value.artifact.digest).map_err(wrong)?;
                 }
                 if complete {
                     return Ok(Found::Entry(Box::new(entry)));

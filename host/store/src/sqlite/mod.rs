@@ -7,6 +7,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod cache;
 pub(crate) mod claims;
+pub(crate) mod damage;
 pub(crate) mod events;
 pub(crate) mod large;
 pub(crate) mod memo;
@@ -104,6 +105,7 @@ pub(crate) fn sqlite_error(context: &str, error: &rusqlite::Error) -> StoreError
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Locked(text),
         Some(ErrorCode::DiskFull) => StoreErrorKind::Full(text),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreErrorKind::ReadOnly(text),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Unreadable(text),
         Some(ErrorCode::TooBig) => StoreErrorKind::TooLarge(text),
         _ => StoreErrorKind::Unavailable(text),

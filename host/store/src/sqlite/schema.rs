@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::sqlite_error;
+use super::{damage, sqlite_error};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::object::io_kind;
 
 /// The format of the database, in `user_version`. 0 = empty.
 pub(crate) const FORMAT: u32 = 2;
+
+/// As much as SQLite needs beside the database to open it.
+const PROBE: usize = 32 << 10;
 
 /// `OPYD`: tells the database from anyone else's.
 const APPLICATION_ID: i32 = 0x4f50_5944;
@@ -144,8 +148,26 @@ ALTER TABLE runs ADD COLUMN root_run TEXT;
 /// all of them or none.
 ///
 /// # Errors
-/// `Version` when a newer program made it, `Locked`, `Full`, `Unreadable`, `Unavailable`.
+/// `Version` when a newer program made it, `Locked`, `Full`, `ReadOnly`, `Unreadable`, `Unavailable`.
 pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
+    prepare_writer(path, busy).map_err(|error| explained(path, error))
+}
+
+/// What SQLite does not tell apart: nothing can be written where the database is, or there is no space.
+fn explained(path: &Path, error: StoreError) -> StoreError {
+    if !matches!(error.kind, StoreErrorKind::Unavailable(_)) {
+        return error;
+    }
+    let probe = path.with_extension("probe");
+    let tried = std::fs::write(&probe, [0; PROBE]);
+    drop(std::fs::remove_file(&probe));
+    match tried.map_err(|tried| io_kind(&tried)) {
+        Err(kind @ (StoreErrorKind::Full(_) | StoreErrorKind::ReadOnly(_))) => StoreError::new(error.context, kind),
+        Ok(()) | Err(_) => error,
+    }
+}
+
+fn prepare_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError> {
     let context = format!("opening the database {}", path.display());
     let wrong = |error: rusqlite::Error| sqlite_error(&context, &error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -173,6 +195,7 @@ pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection, Sto
             }
         }
     }
+    transaction.execute_batch(damage::TABLE).map_err(wrong)?;
     transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
     transaction.commit().map_err(wrong)?;
     Ok(connection)
@@ -224,4 +247,5 @@ pub(crate) fn open_reader(path: &Path, busy: Duration) -> Result<Connection, Sto
 #[cfg(test)]
 pub(crate) fn create_for_test(connection: &Connection) {
     connection.execute_batch(TABLES).expect("the tables are well-formed");
+    connection.execute_batch(damage::TABLE).expect("the table is well-formed");
 }

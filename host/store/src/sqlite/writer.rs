@@ -17,7 +17,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::queue::{Answer, Append, ClaimRow, Command, Outcome, Remember};
 use super::rows::{self, NO_CHAIN, RunRow, event_id, signed};
 use super::upkeep::Moment;
-use super::{RunKey, Shared, lock, sqlite_error, unreadable};
+use super::{RunKey, Shared, damage, lock, sqlite_error, unreadable};
 use crate::control::LEASE;
 use crate::crash::{self, CrashPoint};
 use crate::error::{StoreError, StoreErrorKind};
@@ -175,7 +175,7 @@ impl Writer {
             if !seen.insert((tenant, *digest)) {
                 continue;
             }
-            if rows::has_artifact(connection, tenant, *digest).map_err(|error| sqlite_error(COMMITTING, &error))? {
+            if damage::has_sound(connection, tenant, *digest).map_err(|error| sqlite_error(COMMITTING, &error))? {
                 small.known.push((tenant, *digest));
                 continue;
             }
@@ -416,13 +416,19 @@ pub(crate) fn insert_object(
     Ok(transaction.last_insert_rowid())
 }
 
-/// Inserts an artifact's row; if there is one, that is marked as used.
+/// Inserts the row of an artifact that was written. A row that is there stays, and is marked as used; but for one that was
+/// found damaged, whose place this one takes.
 fn insert_artifact(
     transaction: &Transaction<'_>,
     (tenant, digest, size): (&TenantId, Digest, u64),
     (object, start): (i64, u64),
     moment: &Moment,
 ) -> rusqlite::Result<()> {
+    if damage::mend(transaction, tenant, digest)? {
+        transaction
+            .prepare_cached("DELETE FROM artifacts WHERE tenant = ?1 AND digest = ?2")?
+            .execute(params![tenant.as_str(), digest.as_bytes()])?;
+    }
     transaction
         .prepare_cached(
             "INSERT INTO artifacts (tenant, digest, size, object_no, start, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
@@ -449,7 +455,8 @@ fn register(
 ) -> Result<(), StoreError> {
     let context = "storing an artifact";
     let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
-    if !moment.touch(transaction, tenant, digest).map_err(wrong)? {
+    let sound = damage::has_sound(transaction, tenant, digest).map_err(wrong)?;
+    if !(sound && moment.touch(transaction, tenant, digest).map_err(wrong)?) {
         if moment.dooms(object) {
             // It took so long that it was taken for abandoned.
             return Err(StoreError::new(context, StoreErrorKind::Missing(digest)));

@@ -116,6 +116,19 @@ async fn altered_bytes_are_never_handed_out_whole() {
     assert_eq!(in_order.read_at(1_000_000, 1_000_000).await.unwrap_err().kind, corrupt);
     let mut anywhere = artifacts.get(digest(2_000_000)).await.unwrap();
     assert_eq!(anywhere.read_at(5, 10).await.unwrap_err().kind, corrupt, "checked whole before the first byte");
+    // What was found damaged is stored again by whoever makes the same bytes, and is right from then on.
+    for size in [5_000, 2_000_000] {
+        let mut writer = artifacts.begin().await.unwrap();
+        writer.write(bytes.slice(..size)).await.unwrap();
+        writer.finish().await.unwrap().durable.wait().await.unwrap();
+    }
+    store.close().await;
+    let store = Store::open(Yard::settings(yard.folder.path(), "file:", &yard.clock)).unwrap();
+    let artifacts = store.tenant(yard.tenant("default").tenant()).artifacts();
+    for size in [5_000, 2_000_000] {
+        let mut reader = artifacts.get(digest(size)).await.unwrap();
+        assert_eq!(reader.read_at(0, size).await.unwrap(), bytes.slice(..size));
+    }
     store.close().await;
 }
 
