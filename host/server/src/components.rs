@@ -63,12 +63,12 @@ impl ComponentFolder {
         if path.metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
             return Ok(());
         }
-        std::fs::create_dir_all(&self.0).map_err(failed)?;
+        folder::make(&self.0).map_err(failed)?;
         // A name of its own per process, then a rename: nobody ever sees half a file.
         let half = self.0.join(format!(".{}.{}", std::process::id(), path.file_name().unwrap_or_default().display()));
         let mut file = std::fs::File::create(&half).map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&half, &path).map_err(failed)
+        std::fs::rename(&half, &path).and_then(|()| folder::sync(&self.0)).map_err(failed)
     }
 }
 

@@ -108,7 +108,7 @@ impl Yard {
     /// When the folder or the object store cannot be used, a newer version made it, or another process holds it.
     pub fn open(settings: &YardSettings) -> Result<Self, YardError> {
         let folder = std::path::absolute(&settings.folder).map_err(|error| unusable(&settings.folder, &error))?;
-        std::fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
+        opyard_store::folder::make(&folder).map_err(|error| unusable(&folder, &error))?;
         let objects = match &settings.objects {
             Some(url) => url.clone(),
             None => file_url(&folder.join(OBJECTS))?,

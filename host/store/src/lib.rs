@@ -13,6 +13,7 @@ pub mod crash;
 pub mod error;
 pub mod event_log;
 pub mod fault;
+pub mod folder;
 pub mod gc;
 pub mod io_manager;
 pub mod memo;

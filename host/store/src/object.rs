@@ -119,7 +119,7 @@ impl Objects {
             StoreError::new(context(), StoreErrorKind::Invalid("not an absolute path of this machine".into()))
         })?;
         if create {
-            std::fs::create_dir_all(&path).map_err(|error| StoreError::new(context(), io_kind(&error)))?;
+            crate::folder::make(&path).map_err(|error| StoreError::new(context(), io_kind(&error)))?;
         }
         let root = path.canonicalize().map_err(|error| StoreError::new(context(), io_kind(&error)))?;
         let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| object_error(&context(), &error))?;

@@ -193,6 +193,12 @@ pub(crate) fn small_run() -> Vec<Recorded> {
             origin: RunId::from_parts(5, 6),
             outputs: vec![yielded("rows", vec![entry("confusion", table)])],
         },
+        RunEvent::StepReused {
+            step: "split".parse().unwrap(),
+            generation: 0,
+            origin: RunId::from_parts(7, 8),
+            outputs: vec![yielded("train", Vec::new())],
+        },
         RunEvent::Metric {
             of: of("clean"),
             point: MetricPoint { name: "kept".into(), value: Some(0.5), step: Some(1) },

@@ -49,7 +49,7 @@ fn text(report: &GcReport) -> String {
         ("packs, written anew smaller", report.rewritten.count, Some(report.rewritten.bytes)),
     ];
     for (what, number, bytes) in rows.into_iter().filter(|(_, number, _)| *number > 0) {
-        table.row([what.to_owned(), count(number), bytes.map(size).unwrap_or_default()]);
+        table.row([what.into(), count(number).into(), bytes.map(size).unwrap_or_default().into()]);
     }
     let something = *report
         != GcReport {

@@ -116,14 +116,14 @@ impl<'a> Narrowing<'a> {
             match &input.source {
                 Source::Unconnected | Source::Given { .. } | Source::Item { .. } => {}
                 Source::SameKey { slot } => items.join(self.run[slot.step.index()].clone()),
-                Source::Output { slot } | Source::Collect { slot } if runs(slot.step) => return Items::All,
-                Source::FanIn { slots } if slots.iter().any(|slot| runs(slot.step)) => return Items::All,
+                Source::Output { slot } | Source::Collect { slot } if runs(slot.step) => return self.all(ix),
+                Source::FanIn { slots } if slots.iter().any(|slot| runs(slot.step)) => return self.all(ix),
                 Source::Output { .. } | Source::Collect { .. } | Source::FanIn { .. } => {}
             }
         }
         let over = step.mapped_over.iter().map(|slot| slot.step);
         if step.after.iter().copied().chain(over).any(runs) || self.is_configured_anew(step) {
-            return Items::All;
+            return self.all(ix);
         }
         if unsuccessful {
             match step.mapped_over {
@@ -137,6 +137,17 @@ impl<'a> Narrowing<'a> {
             }
         }
         items
+    }
+
+    /// Every instance of a step. The items of one whose producer does not run are known; there may be none.
+    fn all(&self, ix: StepIx) -> Items {
+        match self.plan.step(ix).mapped_over {
+            Some(slot) if self.run[slot.step.index()] == Items::None => {
+                let keys: BTreeSet<_> = self.keys(slot).into_iter().collect();
+                if keys.is_empty() { Items::None } else { Items::Keys(keys) }
+            }
+            Some(_) | None => Items::All,
+        }
     }
 
     fn is_configured_anew(&self, step: &Step) -> bool {

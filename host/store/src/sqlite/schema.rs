@@ -171,7 +171,7 @@ fn prepare_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError>
     let context = format!("opening the database {}", path.display());
     let wrong = |error: rusqlite::Error| sqlite_error(&context, &error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
+        crate::folder::make(folder)
             .map_err(|error| StoreError::new(&context, StoreErrorKind::Unavailable(error.to_string())))?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
