@@ -8,7 +8,7 @@ use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::place::{Place, here};
 use crate::render::quantity::{count, size};
-use crate::render::table::{Side, Table};
+use crate::render::table::Table;
 use crate::render::text::counted;
 use crate::screen::Screen;
 
@@ -34,11 +34,7 @@ pub(crate) async fn gc(global: &Global, args: &args::Gc, screen: &Screen) -> Out
 }
 
 fn text(report: &GcReport) -> String {
-    let mut table = Table::of_columns(vec![
-        ((if report.dry_run { "would remove" } else { "removed" }).to_owned(), Side::Left),
-        ("count".to_owned(), Side::Right),
-        ("size".to_owned(), Side::Right),
-    ]);
+    let mut table = Table::new([if report.dry_run { "would remove" } else { "removed" }, ">count", ">size"]);
     let rows = [
         ("runs", report.runs, None),
         ("events", report.events, None),
@@ -49,7 +45,7 @@ fn text(report: &GcReport) -> String {
         ("packs, written anew smaller", report.rewritten.count, Some(report.rewritten.bytes)),
     ];
     for (what, number, bytes) in rows.into_iter().filter(|(_, number, _)| *number > 0) {
-        table.row([what.to_owned(), count(number), bytes.map(size).unwrap_or_default()]);
+        table.row([what.into(), count(number).into(), bytes.map(size).unwrap_or_default().into()]);
     }
     let something = *report
         != GcReport {
@@ -117,7 +113,9 @@ pub(crate) async fn restore(global: &Global, args: &args::Restore, screen: &Scre
     let restored = opyard_server::restore(&args.folder, &place.yard).await?;
     let Amount { count: number, bytes } = restored.audit.artifacts;
     if screen.json() {
-        screen.print_json(&json!({ "yard": place.yard, "backup": restored.manifest, "artifacts": restored.audit.artifacts }))?;
+        screen.print_json(
+            &json!({ "yard": place.yard, "backup": restored.manifest, "artifacts": restored.audit.artifacts }),
+        )?;
     } else {
         let yard = place.yard.display();
         screen.print(&format!("{yard}: {} of {}, every one checked", artifacts(number), size(bytes)))?;

@@ -109,9 +109,7 @@ impl Marker {
                 marked?;
                 scratch
                     .prepare_cached("UPDATE plans SET read = 1 WHERE tenant = ?1 AND digest = ?2")
-                    .and_then(|mut statement| {
-                        statement.execute(params![artifacts.tenant.as_str(), digest.as_bytes()])
-                    })
+                    .and_then(|mut statement| statement.execute(params![artifacts.tenant.as_str(), digest.as_bytes()]))
                     .map_err(|error| wrong(&error))?;
                 drop(scratch);
                 keep(hold).await?;
