@@ -92,6 +92,8 @@ impl Process {
                 Err(StoreError { kind: StoreErrorKind::Missing(_), .. }) => {}
                 Err(error) => assert!(may_pass(&error), "{error}"),
             }
+            // What was accepted and not acknowledged is committed, or not, before anyone looks again.
+            self.store.shared().write(|_, _| Ok(())).await.unwrap();
             // It may be there all the same: then the first event is refused, and any other is told once more.
             if last == 0 && self.tenant.run(of).await.unwrap().is_some() {
                 return true;
