@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use opyard_model::digest::Digest;
 use opyard_model::event::RunEvent;
 use opyard_model::id::RunId;
 use opyard_model::plan::{MAX_PLAN, Plan, Source};
@@ -47,20 +48,16 @@ impl Engine {
     /// When the store fails. The run may be there or not.
     pub async fn enqueue(&self, launch: Launch) -> Result<(), EngineError> {
         let artifacts = self.artifacts.as_ref();
-        let mut named = Vec::new();
-        for step in &launch.plan.steps {
-            for input in &step.inputs {
-                match &input.source {
-                    Source::Given { text: Some(text), .. } => {
-                        store(artifacts, Bytes::from(text.clone().into_bytes())).await?;
-                    }
-                    Source::Given { value, text: None } => named.push(value.artifact.digest),
-                    _ => {}
-                }
+        let mut given = Vec::new();
+        for value in given_values(&launch.plan) {
+            given.push(value.digest);
+            if let Some(text) = value.text {
+                store(artifacts, text).await?;
             }
         }
-        if !named.is_empty() {
-            artifacts.keep(&named).await?;
+        // What the definitions name by digest has to be there, and nobody else may need it.
+        if !given.is_empty() {
+            artifacts.keep(&given).await?;
         }
         let json = serde_json::to_vec(launch.plan.as_ref())
             .map_err(|error| EngineError::Plan { run: launch.run, reason: error.to_string() })?;
@@ -82,6 +79,25 @@ impl Engine {
         let accepted = self.events.append(launch.run, 0, vec![(self.clock.now(), event)]).await?;
         accepted.durable.wait().await?;
         crash::point(CrashPoint::RunRecorded);
+        self.keep_given(&launch.plan, &given).await?;
+        Ok(())
+    }
+
+    /// From its first event on a run holds what its plan names; a clean-up that began before may have removed it at the
+    /// last moment.
+    async fn keep_given(&self, plan: &Plan, given: &[Digest]) -> Result<(), StoreError> {
+        let artifacts = self.artifacts.as_ref();
+        while !given.is_empty() {
+            let missing = match artifacts.keep(given).await {
+                Err(StoreError { kind: StoreErrorKind::Missing(digest), context }) => (digest, context),
+                kept => return kept,
+            };
+            let text = given_values(plan).find(|value| value.digest == missing.0).and_then(|value| value.text);
+            match text {
+                Some(text) => store(artifacts, text).await?,
+                None => return Err(StoreError::new(missing.1, StoreErrorKind::Missing(missing.0))),
+            };
+        }
         Ok(())
     }
 
@@ -102,6 +118,23 @@ impl Engine {
         let plan = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
         Ok((Arc::new(plan), Arc::new(tags)))
     }
+}
+
+/// A value that a plan was given.
+struct GivenValue {
+    digest: Digest,
+    /// Its bytes, of a literal.
+    text: Option<Bytes>,
+}
+
+fn given_values(plan: &Plan) -> impl Iterator<Item = GivenValue> {
+    plan.steps.iter().flat_map(|step| &step.inputs).filter_map(|input| match &input.source {
+        Source::Given { value, text } => {
+            let text = text.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
+            Some(GivenValue { digest: value.artifact.digest, text })
+        }
+        _ => None,
+    })
 }
 
 async fn store(artifacts: &dyn ArtifactStore, bytes: Bytes) -> Result<ArtifactRef, StoreError> {

@@ -9,6 +9,7 @@ use opyard_model::digest::ComponentDigest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::TenantId;
 use opyard_sandbox::ComponentSource;
+use opyard_store::folder;
 
 /// Largest component file that is read.
 const MAX_COMPONENT: u64 = 64 << 20;

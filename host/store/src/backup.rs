@@ -194,6 +194,9 @@ async fn restore_into(
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).map_err(|error| disk(format!("making {}", folder.display()), &error))?;
         }
+        if !source.is_file() {
+            return Err(unusable(from, format!("{} is not there", file.path)));
+        }
         let (copied, path) = (file.clone(), file.path.clone());
         let copied_as = blocking(move || copy_file(&source, &target, &path)).await?;
         if copied_as != copied {
@@ -204,12 +207,13 @@ async fn restore_into(
     let source = Objects::open(&address(&objects)?, false).map_err(|error| unusable(from, error.kind))?;
     let objects = address(&half.join(OBJECTS))?;
     let target = Objects::open(&objects, true)?;
-    let copied = copy_objects(&half.join(DATABASE), (&source, &target), None).await.map_err(|error| match error.kind {
+    let its_own = |error: StoreError| match error.kind {
         StoreErrorKind::Missing(_) | StoreErrorKind::Corrupt(_) | StoreErrorKind::Unreadable(_) => {
-            unusable(from, error)
+            unusable(from, format!("{}: {}", error.context, error.kind))
         }
         _ => error,
-    })?;
+    };
+    let copied = copy_objects(&half.join(DATABASE), (&source, &target), None).await.map_err(its_own)?;
     if (copied.count, copied.bytes) != (manifest.objects, manifest.object_bytes) {
         return Err(unusable(from, "it does not hold as many objects as it says"));
     }
@@ -217,7 +221,7 @@ async fn restore_into(
     let audit = store.audit().await;
     store.close().await;
     drop(store);
-    let audit = audit?;
+    let audit = audit.map_err(its_own)?;
     if let Some(finding) = audit.findings.first() {
         let reason = format!("{} artifacts are damaged; {} is the first", audit.damaged, finding.digest);
         return Err(unusable(from, reason));
@@ -318,20 +322,26 @@ async fn copy_object(
     hold: Option<&Hold>,
 ) -> Result<(), StoreError> {
     let path = object_store::path::Path::from(name);
+    let call = async {
+        match source.store.head(&path).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            answer => answer.map(|about| Some(about.size)),
+        }
+    };
+    let found = bounded("copying an object", call).await?;
+    if found != Some(size) {
+        let digest = one_of(database, number)?;
+        let kind = found.map_or(StoreErrorKind::Missing(digest), |_| StoreErrorKind::Corrupt(digest));
+        return Err(StoreError::new(format!("copying the object {name}"), kind));
+    }
     let mut upload = Upload::new(target, path.clone());
     while upload.size() < size {
         let end = size.min(upload.size() + source.part_bytes() as u64);
-        let call = async {
-            match source.store.get_range(&path, upload.size()..end).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                answer => answer.map(Some),
-            }
-        };
-        let bytes = bounded("copying an object", call).await?.filter(|bytes| !bytes.is_empty());
-        let Some(bytes) = bytes else {
+        let bytes = bounded("copying an object", source.store.get_range(&path, upload.size()..end)).await?;
+        if bytes.is_empty() {
             let digest = one_of(database, number)?;
-            return Err(StoreError::new(format!("copying the object {name}"), StoreErrorKind::Missing(digest)));
-        };
+            return Err(StoreError::new(format!("copying the object {name}"), StoreErrorKind::Corrupt(digest)));
+        }
         upload.write(bytes).await?;
         if let Some(hold) = hold {
             hold.keep().await?;

@@ -98,25 +98,28 @@ impl Marker {
                     context: format!("reading the plan {digest}, to know what it needs: {}", error.context),
                     ..error
                 })?;
-                let scratch = self.scratch.lock();
-                let mut marked = Ok(());
-                let read = digests(&json, &mut |digest| {
-                    if marked.is_ok() {
-                        marked = mark(&scratch, artifacts.tenant.as_str(), digest.as_bytes());
-                    }
-                });
-                read.map_err(|error| unreadable("reading a plan", error))?;
-                marked?;
-                scratch
-                    .prepare_cached("UPDATE plans SET read = 1 WHERE tenant = ?1 AND digest = ?2")
-                    .and_then(|mut statement| {
-                        statement.execute(params![artifacts.tenant.as_str(), digest.as_bytes()])
-                    })
-                    .map_err(|error| wrong(&error))?;
-                drop(scratch);
+                self.mark_plan(artifacts.tenant.as_str(), digest, &json)?;
+                drop(json);
                 keep(hold).await?;
             }
         }
+    }
+
+    fn mark_plan(&self, tenant: &str, plan: Digest, json: &[u8]) -> Result<(), StoreError> {
+        let scratch = self.scratch.lock();
+        let mut marked = Ok(());
+        let read = digests(json, &mut |digest| {
+            if marked.is_ok() {
+                marked = mark(&scratch, tenant, digest.as_bytes());
+            }
+        });
+        read.map_err(|error| unreadable("reading a plan", error))?;
+        marked?;
+        scratch
+            .prepare_cached("UPDATE plans SET read = 1 WHERE tenant = ?1 AND digest = ?2")
+            .and_then(|mut statement| statement.execute(params![tenant, plan.as_bytes()]))
+            .map(drop)
+            .map_err(|error| wrong(&error))
     }
 
     fn unread_plans(&self) -> Result<Vec<(String, Digest)>, StoreError> {

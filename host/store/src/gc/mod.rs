@@ -222,8 +222,7 @@ async fn begin(hold: &Hold, min_age: Duration) -> Result<(Bounds, Option<RunId>)
         let mut before = now.saturating_sub(micros(min_age));
         let mut in_progress = None;
         if let Some(row) = rows.next().map_err(wrong)? {
-            let (run, enqueued_at): (String, i64) =
-                (row.get(0).map_err(wrong)?, row.get(1).map_err(wrong)?);
+            let (run, enqueued_at): (String, i64) = (row.get(0).map_err(wrong)?, row.get(1).map_err(wrong)?);
             in_progress = Some(run.parse().map_err(|error| unreadable(context, error))?);
             // A put may have left a row as it was that was just used, and a value in memory that was just put.
             before = before.min(enqueued_at.saturating_sub(2 * micros(FRESH)));
@@ -231,10 +230,7 @@ async fn begin(hold: &Hold, min_age: Duration) -> Result<(Bounds, Option<RunId>)
         // Objects are named by the millisecond.
         before -= before.rem_euclid(1_000);
         transaction
-            .execute(
-                "UPDATE upkeep SET begun_at = ?1, doomed_before = max(doomed_before, ?2)",
-                params![now, before],
-            )
+            .execute("UPDATE upkeep SET begun_at = ?1, doomed_before = max(doomed_before, ?2)", params![now, before])
             .map_err(wrong)?;
         Ok((Bounds { begun_at: now, before }, in_progress))
     })

@@ -180,11 +180,7 @@ impl Gc<'_> {
         }
     }
 
-    async fn old_memos(
-        &self,
-        after: (String, Vec<u8>),
-        oldest: i64,
-    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    async fn old_memos(&self, after: (String, Vec<u8>), oldest: i64) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let page = self.shared.readers.run(move |connection| {
             let bad = |error: rusqlite::Error| sqlite_error("looking for old memo rows", &error);
             connection

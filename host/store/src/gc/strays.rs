@@ -25,9 +25,9 @@ impl Gc<'_> {
         let mut listed = store.list(None);
         let mut page = Vec::new();
         loop {
-            let next = tokio::time::timeout(CALL_TIMEOUT, listed.next()).await.map_err(|_| {
-                StoreError::new(context, StoreErrorKind::Unavailable("no answer".into()))
-            })?;
+            let next = tokio::time::timeout(CALL_TIMEOUT, listed.next())
+                .await
+                .map_err(|_| StoreError::new(context, StoreErrorKind::Unavailable("no answer".into())))?;
             let over = next.is_none();
             if let Some(object) = next {
                 let object = match object {

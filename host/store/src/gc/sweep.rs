@@ -195,7 +195,8 @@ fn look(
 ) -> Result<Page, StoreError> {
     let bad = |error: rusqlite::Error| sqlite_error("looking at artifacts", &error);
     let scratch = scratch.lock();
-    let mut page = Page { dead: Vec::new(), kept: super::Amount::default(), waiting: super::Amount::default(), last: None };
+    let mut page =
+        Page { dead: Vec::new(), kept: super::Amount::default(), waiting: super::Amount::default(), last: None };
     let mut statement = connection
         .prepare_cached(
             "SELECT tenant, digest, size, object_no, used_at FROM artifacts \

@@ -41,9 +41,7 @@ impl ArtifactStore for MemoryTenant {
     async fn keep(&self, digests: &[Digest]) -> Result<(), StoreError> {
         let kept = lock(&self.0.kept);
         let missing = digests.iter().find(|digest| !kept.artifacts.contains_key(digest));
-        missing.map_or(Ok(()), |digest| {
-            Err(StoreError::new("keeping artifacts", StoreErrorKind::Missing(*digest)))
-        })
+        missing.map_or(Ok(()), |digest| Err(StoreError::new("keeping artifacts", StoreErrorKind::Missing(*digest))))
     }
 
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {

@@ -103,7 +103,12 @@ impl ArtifactStore for SqliteArtifacts {
             }
             Ok(())
         });
-        touched.await
+        let touched = touched.await;
+        if let Err(StoreError { kind: StoreErrorKind::Missing(digest), .. }) = &touched {
+            // It was removed: the next put of these bytes must write them.
+            lock(&self.shared.cache).forget(&self.tenant, *digest);
+        }
+        touched
     }
 
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {

@@ -133,6 +133,13 @@ impl EventLog for SqliteEvents {
 }
 
 impl SqliteEvents {
+    /// There is no such run.
+    async fn is_gone(&self, run: RunId) -> bool {
+        let tenant = self.tenant.clone();
+        let head = self.shared.readers.run(move |connection| rows::run_head(connection, &tenant, run)).await;
+        matches!(head, Ok(None))
+    }
+
     /// The last durable event of a run that this process may append to.
     async fn last_on_disk(&self, run: RunId) -> Result<u64, StoreError> {
         let (tenant, process) = (self.tenant.clone(), self.shared.process.clone());
@@ -170,6 +177,8 @@ impl Follower {
             }
             self.news.mark_unchanged();
             match self.log.read(self.run, self.after, PAGE).await {
+                // Clean-up has removed it.
+                Ok(page) if page.is_empty() && self.after > 0 && self.log.is_gone(self.run).await => return None,
                 Ok(page) if page.is_empty() => {
                     // Another process's commits are not announced here: look again after a while. When the store is
                     // closed, the sender is gone.

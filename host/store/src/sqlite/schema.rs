@@ -184,19 +184,22 @@ fn prepare_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError>
     connection.pragma_update(None, "cache_size", -8_192).map_err(wrong)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrong)?;
     // Again, now that nobody else can be making it.
-    match check_version(&transaction, &context)? {
+    let found = check_version(&transaction, &context)?;
+    match found {
         0 => {
             transaction.execute_batch(TABLES).map_err(wrong)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrong)?;
         }
-        found => {
+        _ => {
             for upgrade in UPGRADES.iter().skip(found as usize - 1) {
                 transaction.execute_batch(upgrade).map_err(wrong)?;
             }
         }
     }
     transaction.execute_batch(damage::TABLE).map_err(wrong)?;
-    transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
+    if found != FORMAT {
+        transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
+    }
     transaction.commit().map_err(wrong)?;
     Ok(connection)
 }

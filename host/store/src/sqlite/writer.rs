@@ -163,11 +163,7 @@ impl Writer {
     }
 
     /// The small artifacts of the batch.
-    fn small<'a>(
-        connection: &Connection,
-        shared: &Shared,
-        commands: &'a [Command],
-    ) -> Result<Small<'a>, StoreError> {
+    fn small<'a>(connection: &Connection, shared: &Shared, commands: &'a [Command]) -> Result<Small<'a>, StoreError> {
         let mut small = Small::default();
         let mut seen = HashSet::new();
         for command in commands {
@@ -434,14 +430,7 @@ fn insert_artifact(
             "INSERT INTO artifacts (tenant, digest, size, object_no, start, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
              ON CONFLICT DO UPDATE SET used_at = excluded.used_at",
         )?
-        .execute(params![
-            tenant.as_str(),
-            digest.as_bytes(),
-            signed(size),
-            object,
-            signed(start),
-            moment.as_micros()
-        ])
+        .execute(params![tenant.as_str(), digest.as_bytes(), signed(size), object, signed(start), moment.as_micros()])
         .map(drop)
 }
 

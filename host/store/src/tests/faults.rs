@@ -170,7 +170,7 @@ async fn what_cannot_be_opened_says_why() {
     raw.execute_batch("BEGIN EXCLUSIVE").unwrap();
     assert!(matches!(open(database.clone()), Some(StoreErrorKind::Locked(_))));
     raw.execute_batch("ROLLBACK; PRAGMA user_version = 99").unwrap();
-    assert_eq!(open(database), Some(StoreErrorKind::Version { found: 99, known: 1 }));
+    assert_eq!(open(database), Some(StoreErrorKind::Version { found: 99, known: crate::sqlite::schema::FORMAT }));
     let foreign = yard.folder.path().join("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
     assert!(matches!(open(foreign), Some(StoreErrorKind::Unreadable(_))));
