@@ -32,6 +32,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Does something to a file.
+type Harm = fn(&Path);
+
 fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[0] ^= 1;
@@ -50,7 +53,7 @@ fn damaged_artifacts_are_told_and_made_again() {
     let whole = Project::new(&format!("{JOB}{MORE}"));
     whole.expect(&["run", "work"], 0);
     let of_large = whole.expect(&["cat", "latest", "of_large"], 0).0;
-    let damages: [(&str, fn(&Path), &str); 3] = [
+    let damages: [(&str, Harm, &str); 3] = [
         ("removed", |path| std::fs::remove_file(path).unwrap(), "OPY-304"),
         ("cut short", cut, "OPY-305"),
         ("altered", flip, "OPY-305"),
