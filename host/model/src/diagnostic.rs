@@ -25,6 +25,8 @@ pub struct Source(Arc<SourceText>);
 struct SourceText {
     name: String,
     text: String,
+    /// The text without C1 controls, which drive some terminals and which drawing leaves in; each byte where it was.
+    shown: Option<String>,
 }
 
 impl Source {
@@ -62,7 +64,9 @@ impl Source {
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
         let name = sanitize(name, MAX_DESCRIPTION).replace(['\n', '\t'], " ");
-        Self(Arc::new(SourceText { name, text: text.to_owned() }))
+        let is_c1 = |c: char| matches!(c, '\u{80}'..='\u{9f}');
+        let shown = text.contains(is_c1).then(|| text.replace(is_c1, "\u{b7}"));
+        Self(Arc::new(SourceText { name, text: text.to_owned(), shown }))
     }
 
     /// What to call it.
@@ -282,7 +286,8 @@ impl Diagnostic {
                 let text = (!label.text.is_empty()).then(|| label.text.clone());
                 kind.span(label.place.range()).label(text)
             };
-            let mut snippet = Snippet::source(source.text()).path(source.name()).annotation(annotate(index, label));
+            let shown = source.0.shown.as_deref().unwrap_or_else(|| source.text());
+            let mut snippet = Snippet::source(shown).path(source.name()).annotation(annotate(index, label));
             while let Some((index, label)) = labels.next_if(|(_, next)| next.place.source() == source) {
                 snippet = snippet.annotation(annotate(index, label));
             }

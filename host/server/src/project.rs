@@ -9,7 +9,7 @@ use opyard_model::component::ComponentDescription;
 use opyard_model::definitions::Definitions;
 use opyard_model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
 use opyard_model::digest::Digest;
-use opyard_model::error::Code;
+use opyard_model::error::{Blame, Code};
 use opyard_model::id::Name;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{Catalog, Launch, Plan, Planning};
@@ -65,6 +65,8 @@ impl Project {
                 Ok(description) => {
                     described.insert(name.clone(), description);
                 }
+                // A full disk, say, is no mistake of the file.
+                Err(error) if matches!(error.blame(), Blame::Operator | Blame::Opyard) => return Err(error),
                 Err(YardError::Failed(failure)) => {
                     problems.push(definitions.component_problem(name.as_str(), failure.code, &failure.description));
                 }

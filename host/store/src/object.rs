@@ -167,13 +167,10 @@ pub(crate) fn io_kind(error: &std::io::Error) -> StoreErrorKind {
 pub fn object_error(context: &str, error: &object_store::Error) -> StoreError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            match io_kind(error) {
-                kind @ (StoreErrorKind::Full(_) | StoreErrorKind::ReadOnly(_)) => {
-                    return StoreError::new(context, kind);
-                }
-                _ => {}
-            }
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && let kind @ (StoreErrorKind::Full(_) | StoreErrorKind::ReadOnly(_)) = io_kind(error)
+        {
+            return StoreError::new(context, kind);
         }
         cause = error.source();
     }

@@ -239,9 +239,12 @@ fn run(connection: &Connection, sql: &str, limits: QueryLimits) -> Result<QueryR
         Some(rusqlite::ErrorCode::OperationInterrupted) => {
             invalid(format!("the query takes longer than {} s", limits.time.as_secs_f64()))
         }
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::SystemIoFailure) => {
-            sqlite_error("answering a query", &error)
-        }
+        Some(
+            rusqlite::ErrorCode::DatabaseBusy
+            | rusqlite::ErrorCode::SystemIoFailure
+            | rusqlite::ErrorCode::DatabaseCorrupt
+            | rusqlite::ErrorCode::NotADatabase,
+        ) => sqlite_error("answering a query", &error),
         Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) => {
             invalid(format!("not allowed in a query: only SELECT over the views {}", views::names().join(", ")))
         }

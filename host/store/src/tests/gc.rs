@@ -607,8 +607,12 @@ async fn an_older_yard_is_upgraded() {
         .unwrap()
     };
     let newest = shape(&raw);
-    raw.execute_batch("ALTER TABLE artifacts DROP COLUMN used_at; DROP TABLE upkeep; PRAGMA user_version = 1;")
-        .unwrap();
+    raw.execute_batch(
+        "ALTER TABLE artifacts DROP COLUMN used_at; DROP TABLE upkeep;
+         ALTER TABLE runs DROP COLUMN reused; ALTER TABLE runs DROP COLUMN parent_run;
+         ALTER TABLE runs DROP COLUMN root_run; PRAGMA user_version = 1;",
+    )
+    .unwrap();
     assert_ne!(shape(&raw), newest);
     let store = Store::open(Yard::settings(yard.folder.path(), "file:", &yard.clock)).unwrap();
     assert_eq!(shape(&raw), newest);
