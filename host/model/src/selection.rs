@@ -136,7 +136,11 @@ impl Clause {
         }
         if let Some(tag) = text.strip_prefix("tag:") {
             let (key, value) = tag.split_once('=').map_or((tag, None), |(key, value)| (key, Some(value.to_owned())));
-            return if key.is_empty() { Err("a tag has a key") } else { Ok(plain(Subject::Tag(key.to_owned(), value))) };
+            return if key.is_empty() {
+                Err("a tag has a key")
+            } else {
+                Ok(plain(Subject::Tag(key.to_owned(), value)))
+            };
         }
         let is_mark = |c: char| c == '*' || c == '+';
         let name = text.trim_start_matches(is_mark);

@@ -207,7 +207,8 @@ fn check_imports(found: &BTreeSet<String>) -> Result<(), Failure> {
         match imports::known(import) {
             Known::As(_) => {}
             Known::OtherContract => {
-                let text = format!("the component imports '{}'; this host knows version {CONTRACT_VERSION} of it", shown());
+                let text =
+                    format!("the component imports '{}'; this host knows version {CONTRACT_VERSION} of it", shown());
                 return Err(Failure::new(Code::ContractVersion, text));
             }
             Known::Not => {

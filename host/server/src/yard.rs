@@ -215,8 +215,7 @@ impl Yard {
     /// When there is no such run.
     pub async fn outputs(&self, run: RunId) -> Result<Vec<Found>, YardError> {
         let (plan, state) = self.state(run).await?;
-        let succeeded =
-            state.instances().filter(|(_, instance)| matches!(instance.state, StepState::Success { .. }));
+        let succeeded = state.instances().filter(|(_, instance)| matches!(instance.state, StepState::Success { .. }));
         let found = succeeded.flat_map(|(id, instance)| {
             let step = id.step_key(&plan);
             let outputs = instance.yielded(&plan.step(id.step).outputs);

@@ -199,7 +199,8 @@ impl Control {
                 while let Some(row) = rows.next().map_err(wrong)? {
                     let (run, owner): (String, Option<String>) =
                         (row.get(0).map_err(wrong)?, row.get(1).map_err(wrong)?);
-                    let is_gone = |owner: String| *gone.entry(owner).or_insert_with_key(|one| shared.presence.is_gone(one));
+                    let is_gone =
+                        |owner: String| *gone.entry(owner).or_insert_with_key(|one| shared.presence.is_gone(one));
                     if owner.is_none_or(is_gone) {
                         found.push(run.parse().map_err(|error| unreadable(context, error))?);
                         if found.len() == limit {

@@ -45,7 +45,11 @@ impl FromStr for CrashPoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.iter().copied().find(|point| point.name() == text).ok_or_else(|| format!("'{text}' is no crash point"))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|point| point.name() == text)
+            .ok_or_else(|| format!("'{text}' is no crash point"))
     }
 }
 

@@ -63,7 +63,10 @@ fn every_promise_names_a_test_that_exists() {
     let text = std::fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
     let promised = text.split("## What is not promised").next().unwrap();
     let mut count = 0;
-    for row in promised.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise") && !line.starts_with("| ---")) {
+    for row in promised
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise") && !line.starts_with("| ---"))
+    {
         let test = row.split('`').find(|part| part.contains(".rs::")).unwrap_or_else(|| panic!("no test: {row}"));
         let (file, name) = test.split_once("::").unwrap();
         let source = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -110,7 +110,8 @@ fn row(step: &StepReport, now: Option<Timestamp>) -> Vec<Cell> {
 fn folded(items: &[StepReport]) -> Vec<Cell> {
     let mut counts = Counts::default();
     items.iter().for_each(|item| counts.add(&item.standing));
-    let worst = [counts.failure, counts.canceled, counts.open, counts.success, counts.memoized + counts.reused, counts.skipped];
+    let worst =
+        [counts.failure, counts.canceled, counts.open, counts.success, counts.memoized + counts.reused, counts.skipped];
     let style = match worst.iter().position(|count| *count > 0) {
         Some(0) => BAD,
         Some(1) => WARN,

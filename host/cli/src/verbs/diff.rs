@@ -7,10 +7,10 @@ use crate::args::{self, Global};
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::place::{Place, here};
+use crate::render::quantity;
 use crate::render::style::{DIM, PLAIN, TITLE, WARN, paint};
 use crate::render::table::{Cell, Table};
 use crate::render::text::{counted, one_line};
-use crate::render::quantity;
 use crate::run_name;
 use crate::screen::Screen;
 
@@ -119,7 +119,8 @@ fn config(before: &Value, after: &Value) -> String {
     let mut keys: Vec<_> = old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).collect();
     keys.sort_unstable();
     keys.dedup();
-    let shown = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), |value| one_line(&value.to_string(), 24));
+    let shown =
+        |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), |value| one_line(&value.to_string(), 24));
     let changes: Vec<_> =
         keys.into_iter().map(|key| format!("{key}: {} -> {}", shown(old.get(key)), shown(new.get(key)))).collect();
     one_line(&changes.join(", "), WIDTH)

@@ -160,10 +160,9 @@ impl Terminal {
                 self.end(&step.key, standing.is_final());
             }
             (_, RunEvent::StepUpForRetry { .. }) => self.end(&step.key, false),
-            (
-                _,
-                RunEvent::StepMemoized { .. } | RunEvent::StepReused { .. } | RunEvent::StepSkipped { .. },
-            ) => self.count(true),
+            (_, RunEvent::StepMemoized { .. } | RunEvent::StepReused { .. } | RunEvent::StepSkipped { .. }) => {
+                self.count(true)
+            }
             (_, RunEvent::StepSuperseded { .. }) => {
                 self.done = self.done.saturating_sub(1);
                 self.count(false);

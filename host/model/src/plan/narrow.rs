@@ -279,8 +279,7 @@ impl<'a> Narrowing<'a> {
 
     fn build(self, needed: &[bool]) -> Plan {
         let kept: Vec<StepIx> = self.plan.indices().filter(|ix| needed[ix.index()]).collect();
-        let new: HashMap<StepIx, StepIx> =
-            kept.iter().zip(0..).map(|(old, at)| (*old, StepIx(at))).collect();
+        let new: HashMap<StepIx, StepIx> = kept.iter().zip(0..).map(|(old, at)| (*old, StepIx(at))).collect();
         let mut steps = Vec::with_capacity(kept.len());
         let mut reused = Vec::new();
         for ix in &kept {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::bind::Verdict;
 use super::wiring::Edge;
-use super::{IllegalTransition, Indices, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState};
+use super::{
+    IllegalTransition, Indices, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState,
+};
 use crate::error::Code;
 use crate::event::{Attempt, Recorded, RunEvent, RunStatus, SkipReason};
 use crate::id::{MappingKey, StepKey};

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use opyard_server::Yard;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::event::{Recorded, RunEvent, RunStatus};
 use opyard_server::model::state::Tally;
 use opyard_server::store::crash::CrashPoint;
 use opyard_server::store::run::{RunFilter, RunSummary};
-use opyard_server::Yard;
 
 use self::job::{Job, Random};
 use self::power::Power;
@@ -98,7 +98,8 @@ fn warm() -> &'static Project {
 impl Case {
     /// Plays it; true when the process came to the point.
     fn run(self) -> bool {
-        let told = format!("{self:?}: play it again with `cargo xtask chaos --seed {} {}`", self.seed, self.point.name());
+        let told =
+            format!("{self:?}: play it again with `cargo xtask chaos --seed {} {}`", self.seed, self.point.name());
         let mut random = Random::new(self.seed ^ ((self.point as u64) << 32) ^ ((self.end as u64) << 48));
         let job = Job::new(&mut random);
         let project = Project::new(&job.definitions);
@@ -183,7 +184,10 @@ fn drive(project: &Project, crash: Option<&str>, power: Option<&Power>) -> Outpu
 /// The runs that a user was told of.
 fn announced(output: &Output) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    text.lines().filter(|line| line.starts_with("run_")).filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    text.lines()
+        .filter(|line| line.starts_with("run_"))
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect()
 }
 
 /// DESIGN section 2, and what follows from it.

@@ -20,7 +20,8 @@ fn shim() -> &'static Path {
         let path = folder.path().join("durable.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/chaos/durable.c");
         // The compiler that built the database.
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").status();
+        let built =
+            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl").status();
         assert!(built.unwrap().success(), "cc");
         (folder, path)
     });
@@ -68,7 +69,13 @@ impl Power {
         let rebuilt = tempfile::tempdir_in(self.folder.parent().unwrap()).unwrap();
         // A third of the cuts keep nothing that was not synced.
         let luck = random.below(3);
-        self.rebuild(&identity(&self.folder), rebuilt.path(), &live, &mut |random: &mut Random| random.below(2) < luck.min(1), random);
+        self.rebuild(
+            &identity(&self.folder),
+            rebuilt.path(),
+            &live,
+            &mut |random: &mut Random| random.below(2) < luck.min(1),
+            random,
+        );
         for entry in fs::read_dir(&self.folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
