@@ -102,7 +102,9 @@ fn run() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match part {
         Some(Part::Group { group }) => print(&serde_json::to_string(&runtime.block_on(Box::pin(group.measure()))?)?),
-        Some(Part::Alone { steps }) => print(&serde_json::to_string(&runtime.block_on(Box::pin(steps::alone(steps)))?)?),
+        Some(Part::Alone { steps }) => {
+            print(&serde_json::to_string(&runtime.block_on(Box::pin(steps::alone(steps)))?)?)
+        }
         Some(Part::FirstInstruction { code }) => {
             print(&runtime.block_on(start::first_instruction(&code))?.as_micros().to_string());
         }

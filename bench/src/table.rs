@@ -215,7 +215,9 @@ impl Table {
         let cells: Vec<_> = self.rows.iter().map(Row::cells).collect();
         let head = HEAD.map(str::to_owned);
         let widths: Vec<_> = (0..HEAD.len())
-            .map(|column| std::iter::once(&head).chain(&cells).map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .map(|column| {
+                std::iter::once(&head).chain(&cells).map(|row| row[column].chars().count()).max().unwrap_or(0)
+            })
             .collect();
         let mut text = format!("{}, {}\n\n", self.date, self.machine);
         for row in std::iter::once(&head).chain(&cells) {
