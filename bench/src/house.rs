@@ -10,6 +10,7 @@ use opyard_server::model::id::RunId;
 use opyard_server::model::plan::{Launch, Plan};
 use opyard_server::{LaunchOptions, Project, Yard, YardSettings};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::meter::{Meter, Spent};
 
@@ -104,8 +105,11 @@ impl House {
     pub(crate) async fn run(&self, plan: &Arc<Plan>, use_memo: bool) -> Result<Ran> {
         let options = LaunchOptions { use_memo, ..LaunchOptions::default() };
         let run = self.yard.launch(Arc::clone(plan), options).await?.run;
+        // On a thread of the runtime, as the command line does it.
+        let (mut driving, yard) = (JoinSet::new(), self.yard.clone());
         let meter = Meter::start();
-        let end = self.yard.drive(run, Box::pin(std::future::pending())).await?;
+        driving.spawn(async move { yard.drive(run, Box::pin(std::future::pending())).await });
+        let end = driving.join_next().await.context("nothing was driven")???;
         let spent = meter.stop();
         ensure!(end.status == RunStatus::Success, "a run ended with {end:?}");
         Ok(Ran { run, spent })
