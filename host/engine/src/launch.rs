@@ -52,6 +52,7 @@ impl Engine {
             return Err(StoreError::new("storing the plan", kind).into());
         }
         let plan = store(artifacts, Bytes::from(json)).await?;
+        self.plans.note(plan.digest, &launch.plan);
         let event = RunEvent::RunEnqueued {
             job: launch.plan.job.clone(),
             environment: launch.plan.environment.clone(),
@@ -76,6 +77,9 @@ impl Engine {
         let Some(RunEvent::RunEnqueued { plan, tags, .. }) = first else {
             return Err(EngineError::UnknownRun(run));
         };
+        if let Some(plan) = self.plans.find(plan.digest) {
+            return Ok((plan, Arc::new(tags)));
+        }
         let wrong = |reason: String| EngineError::Plan { run, reason };
         if plan.size > MAX_PLAN {
             return Err(wrong(format!("it has {} bytes", plan.size)));
@@ -89,8 +93,9 @@ impl Engine {
             }
             json.extend_from_slice(&chunk);
         }
-        let plan = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
-        Ok((Arc::new(plan), Arc::new(tags)))
+        let read = Arc::new(serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?);
+        self.plans.note(plan.digest, &read);
+        Ok((read, Arc::new(tags)))
     }
 }
 
