@@ -1,5 +1,6 @@
-//! What is typed to work on Opyard: `cargo xtask demo`, `cargo xtask test`, `cargo xtask guests`.
+//! What is typed to work on Opyard: `cargo xtask demo`, `cargo xtask test`, `cargo xtask guests`, `cargo xtask bench`.
 
+mod bench;
 mod chaos;
 mod component;
 mod demo;
@@ -59,6 +60,15 @@ enum Verb {
         /// Only these; all when none is named.
         names: Vec<String>,
     },
+    /// Measures what Opyard costs, in the release profile, and writes `docs/bench.json` and its table in
+    /// `docs/performance.md`. Takes some minutes, on a machine that does nothing else.
+    Bench {
+        /// Write nothing; fail where a budget is missed, or a ratio is much worse than the committed one.
+        #[arg(long)]
+        check: bool,
+        /// Only the rows whose name contains one of these words; nothing is written then.
+        words: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +83,7 @@ fn main() -> ExitCode {
             None => chaos::run(0, seeds, point.as_deref()),
         },
         Verb::Guests { toolchain, names } => guests::run(toolchain, &names),
+        Verb::Bench { check, words } => bench::run(check, &words),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,18 +1,21 @@
 //! Ops that each do one thing, for the tests of the host: what it gives, what it takes, what it forbids.
 
 mod forbidden;
+mod measured;
 mod plain;
 mod said;
 mod shapes;
 
 use forbidden::{busy, fail, hog, panics, retry_then, spin, unlisted};
+use measured::{drain, next, pour};
 use plain::{add, big, constant, digest, echo, noop, relay, text};
 use said::{chatty, log_all, who};
 use shapes::{branch, fallback, fan, item, join, listed, maybe, probe_many, reads_twice, stored, touch};
 
 opyard_guest::component! {
     ops: [
-        add, big, branch, busy, chatty, constant, digest, echo, fail, fallback, fan, hog, item, join, listed, log_all, maybe,
-        noop, panics, probe_many, reads_twice, relay, retry_then, spin, stored, text, touch, unlisted, who,
+        add, big, branch, busy, chatty, constant, digest, drain, echo, fail, fallback, fan, hog, item, join, listed,
+        log_all, maybe, next, noop, panics, pour, probe_many, reads_twice, relay, retry_then, spin, stored, text, touch,
+        unlisted, who,
     ]
 }

@@ -26,6 +26,7 @@ use crate::claims::Claims;
 use crate::decide::{Action, Outlook, decide};
 use crate::error::EngineError;
 use crate::lookup::{LEASE, LookUp, Question};
+use crate::plans::Plans;
 use crate::request::{Whose, is_contained};
 use crate::retry::{Setback, after_setback};
 use crate::tasks::{Broken, News, Tasks, Try};
@@ -59,6 +60,7 @@ pub struct Engine {
     pub(crate) memos: Arc<dyn MemoStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: EngineSettings,
+    pub(crate) plans: Plans,
 }
 
 /// What an engine works with.
@@ -92,7 +94,7 @@ impl Engine {
     #[must_use]
     pub fn new(tenant: TenantId, parts: Parts, settings: EngineSettings) -> Self {
         let Parts { executor, events, artifacts, memos, clock } = parts;
-        Self { tenant, executor, events, artifacts, memos, clock, settings }
+        Self { tenant, executor, events, artifacts, memos, clock, settings, plans: Plans::default() }
     }
 
     /// Drives a run from wherever its events left it to its end, and returns once the end is durable.

@@ -66,6 +66,7 @@ impl Engine {
             return Err(StoreError::new("storing the plan", kind).into());
         }
         let plan = store(artifacts, Bytes::from(json)).await?;
+        self.plans.note(plan.digest, &launch.plan);
         let event = RunEvent::RunEnqueued {
             job: launch.plan.job.clone(),
             environment: launch.plan.environment.clone(),
@@ -112,11 +113,15 @@ impl Engine {
         let Some(RunEvent::RunEnqueued { plan, tags, .. }) = first else {
             return Err(EngineError::UnknownRun(run));
         };
+        if let Some(plan) = self.plans.find(plan.digest) {
+            return Ok((plan, Arc::new(tags)));
+        }
         let wrong = |reason: String| EngineError::Plan { run, reason };
         let read = read_whole(self.artifacts.as_ref(), plan.digest, MAX_PLAN).await;
         let json = read.map_err(|error| StoreError { context: format!("reading the plan of {run}"), ..error })?;
-        let plan = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
-        Ok((Arc::new(plan), Arc::new(tags)))
+        let read = Arc::new(serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?);
+        self.plans.note(plan.digest, &read);
+        Ok((read, Arc::new(tags)))
     }
 }
 

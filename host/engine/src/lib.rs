@@ -11,6 +11,7 @@ mod error;
 mod launch;
 mod look;
 mod lookup;
+mod plans;
 mod request;
 pub mod retry;
 mod tasks;

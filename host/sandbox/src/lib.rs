@@ -36,6 +36,7 @@ pub use cache::{CacheIntegrity, CodeCache};
 pub use compiler::{Compiler, InProcessCompiler};
 pub use components::LoadedComponent;
 pub use executor::Sandbox;
+pub use runtime::start as start_engine;
 pub use settings::{SandboxError, SandboxErrorKind, SandboxSettings};
 pub use surroundings::{ComponentSource, Surroundings, TenantArtifacts};
 

@@ -9,8 +9,8 @@ use opyard_model::memo::{MemoEntry, MemoKey};
 use crate::error::StoreError;
 use crate::event_log::Durable;
 
-/// Largest entry, as JSON: 1 MiB.
-pub const MAX_ENTRY: usize = 1 << 20;
+/// Largest entry, as JSON: 8 MiB, so that the items of a dynamic output fit, as many as there may be by default.
+pub const MAX_ENTRY: usize = 8 << 20;
 /// Longest lease of a claim; more is cut.
 pub const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -55,7 +55,8 @@ pub trait MemoStore: Send + Sync {
     /// a memo never outlives the success that it is of. An entry that is there already stays.
     ///
     /// # Errors
-    /// `Unavailable` (also when events of the entry's run were lost), `TooLarge` (over 1 MiB as JSON). The returned
+    /// `Unavailable` (also when events of the entry's run were lost), `TooLarge` (over [`MAX_ENTRY`] as
+    /// JSON): the key is still the holder's. The returned
     /// [`Durable`] fails with `Missing` when an artifact of the entry is not in the store.
     async fn record(&self, entry: MemoEntry) -> Result<Durable, StoreError>;
 

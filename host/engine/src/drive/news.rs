@@ -74,7 +74,10 @@ impl Session<'_> {
             match one {
                 Afterwards::Record(entry) => {
                     let key = entry.key;
-                    let _ = self.engine.memos.record(*entry).await;
+                    if self.engine.memos.record(*entry).await.is_err() {
+                        // Too large, or the store is in trouble: nobody is to wait for a result that never comes.
+                        let _ = self.engine.memos.release(key, self.whose.run).await;
+                    }
                     crash::point(CrashPoint::MemoRecorded);
                     self.unpark(&key);
                 }

@@ -102,6 +102,18 @@ fn driven_runs_end_as_their_plan_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_result_that_the_memo_does_not_take() {
+    let yard = Yard::new(Player::default(), 2);
+    let one = plan(vec![step("s0", Vec::new())]);
+    yard.memos.full.store(true, Ordering::SeqCst);
+    for id in [1, 2] {
+        assert_eq!(yard.run(run(id), &one).await.status, RunStatus::Success);
+        assert!(yard.memos.claims.lock().unwrap().is_empty(), "a key is still held");
+    }
+    assert_eq!((yard.player.calls_of("s0"), yard.memos.count()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_commit_takes_nothing_with_it() {
     let yard = Yard::new(Player::default(), 2);
     let chain = plan(

@@ -1,7 +1,7 @@
 //! A yard in memory, whose log can hold back, lose and cut what it was given, and an executor that plays scripts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -210,6 +210,8 @@ impl ArtifactReader for Reader {
 pub(crate) struct Memos {
     entries: Mutex<HashMap<MemoKey, MemoEntry>>,
     pub(crate) claims: Mutex<HashMap<MemoKey, (RunId, Instant)>>,
+    /// Takes no results: they are too large.
+    pub(crate) full: AtomicBool,
 }
 
 impl Memos {
@@ -246,6 +248,9 @@ impl MemoStore for Memos {
     }
 
     async fn record(&self, entry: MemoEntry) -> Result<Durable, StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::new("recording", StoreErrorKind::TooLarge("as the test wants it".into())));
+        }
         self.claims.lock().unwrap().remove(&entry.key);
         self.entries.lock().unwrap().entry(entry.key).or_insert(entry);
         Ok(Durable::now())

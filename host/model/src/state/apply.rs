@@ -1,6 +1,7 @@
 //! The transition table: what each event does to the state of a run, and where it cannot happen.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::bind::Verdict;
 use super::wiring::Edge;
@@ -168,13 +169,13 @@ impl RunState {
 
     // What an event must find.
 
-    fn expect(&self, holds: bool, otherwise: &str) -> Result<(), String> {
-        if holds { Ok(()) } else { Err(otherwise.to_owned()) }
+    fn expect(&self, holds: bool, otherwise: impl fmt::Display) -> Result<(), String> {
+        if holds { Ok(()) } else { Err(otherwise.to_string()) }
     }
 
     fn expect_status(&self, allowed: &[Option<RunStatus>]) -> Result<(), String> {
         let name = self.status.map_or("not begun", RunStatus::name);
-        self.expect(allowed.contains(&self.status), &format!("the run is {name}"))
+        self.expect(allowed.contains(&self.status), format_args!("the run is {name}"))
     }
 
     fn state_of(&self, id: &InstanceId) -> Result<&StepState, String> {
@@ -184,7 +185,7 @@ impl RunState {
     fn at_generation(&self, step: &StepKey, generation: u32) -> Result<InstanceId, String> {
         let id = self.locate(step).ok_or("there is no such step")?;
         let instance = self.instance(&id).ok_or("there is no such item")?;
-        self.expect(instance.generation == generation, &format!("it is in generation {}", instance.generation))?;
+        self.expect(instance.generation == generation, format_args!("it is in generation {}", instance.generation))?;
         Ok(id)
     }
 

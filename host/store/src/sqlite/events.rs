@@ -39,18 +39,6 @@ pub(crate) fn named(event: &RunEvent) -> impl Iterator<Item = Digest> + '_ {
     one.into_iter().chain(many.iter().map(|output| output.value.artifact.digest))
 }
 
-/// The payload of an event as JSON text: the same as [`RunEvent::payload`], without building it as a tree first.
-fn payload(event: &RunEvent) -> String {
-    let Ok(mut text) = serde_json::to_string(event) else { return event.payload() };
-    let head = r#"{"kind":""#.len() + event.kind().len() + r#"","data":"#.len();
-    if text.get(..head).is_none_or(|head| !head.ends_with(r#","data":"#)) {
-        return "{}".to_owned();
-    }
-    text.pop();
-    text.drain(..head);
-    text
-}
-
 /// Events with their payloads as text, within the limits of one append.
 pub(crate) fn encode(events: Vec<(Timestamp, RunEvent)>) -> Result<(Vec<Encoded>, usize), StoreError> {
     let too_large = |what: String| StoreError::new("appending to a run", StoreErrorKind::TooLarge(what));
@@ -60,7 +48,7 @@ pub(crate) fn encode(events: Vec<(Timestamp, RunEvent)>) -> Result<(Vec<Encoded>
     let mut bytes = 0;
     let mut encoded = Vec::with_capacity(events.len());
     for (at, event) in events {
-        let payload = payload(&event);
+        let payload = event.payload();
         bytes += payload.len();
         if bytes > MAX_APPEND_BYTES {
             return Err(too_large(format!("over {MAX_APPEND_BYTES} bytes of events at once")));

@@ -166,7 +166,12 @@ impl Source {
             bytes
         };
         reading.hasher.update(&bytes);
-        reading.ready.extend_from_slice(&bytes);
+        if reading.ready.is_empty() {
+            // Not copied when nobody else holds it.
+            reading.ready = BytesMut::from(bytes);
+        } else {
+            reading.ready.extend_from_slice(&bytes);
+        }
         Ok(true)
     }
 
@@ -208,7 +213,10 @@ impl LargeReader {
             if reading.next == offset {
                 source.fill(reading, wanted).await?;
                 reading.next += wanted as u64;
-                return Ok(reading.ready.split_to(wanted).freeze());
+                // Taken whole, it has one owner, who can make a `Vec` of it without a copy.
+                let whole = wanted == reading.ready.len();
+                let taken = if whole { std::mem::take(&mut reading.ready) } else { reading.ready.split_to(wanted) };
+                return Ok(taken.freeze());
             }
             let etag = source.check().await?;
             *state = Reading::Checked { block: Bytes::new(), at: 0, etag };

@@ -18,6 +18,8 @@ use crate::memo::{MAX_ENTRY, MAX_LEASE, MemoAnswer, MemoStore};
 
 /// Keys looked up on one connection before it is given back.
 const CHUNK: usize = 4_096;
+/// So many keys are looked up on the thread that asks.
+const FEW: usize = 4;
 
 /// The memo of one tenant.
 pub(crate) struct SqliteMemos {
@@ -158,11 +160,12 @@ impl SqliteMemos {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
             let (keys, tenant, shared) = (chunk.to_vec(), self.tenant.clone(), Arc::clone(&self.shared));
-            let some = self.shared.readers.run(move |connection| {
+            let find = move |connection: &Connection| {
                 let asker = Asker { tenant: &tenant, shared: &shared, oldest, now };
                 keys.iter().map(|key| asker.find(connection, *key)).collect::<Result<Vec<_>, _>>()
-            });
-            found.extend(some.await?);
+            };
+            let readers = &self.shared.readers;
+            found.extend(if chunk.len() <= FEW { readers.run_short(find).await? } else { readers.run(find).await? });
         }
         Ok(found)
     }

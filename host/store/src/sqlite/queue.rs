@@ -198,11 +198,15 @@ impl Queue {
             return Err(closed("queueing"));
         }
         let batch = &mut state.open;
+        // The writer takes all that is there: it sleeps only when there is nothing.
+        let sleeps = batch.commands.is_empty();
         batch.permits += room.0 as usize;
         batch.commands.push(command);
         let ticket = Ticket { index: batch.commands.len() - 1, told: batch.told.subscribe() };
         drop(state);
-        self.wake.notify_one();
+        if sleeps {
+            self.wake.notify_one();
+        }
         Ok(ticket)
     }
 

@@ -1,0 +1,117 @@
+//! What it costs to enter a guest: the sandbox beside wasmtime alone.
+
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow, ensure};
+use async_trait::async_trait;
+use bytes::Bytes;
+use opyard_sandbox::{ComponentSource, Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
+use opyard_server::SystemClock;
+use opyard_server::model::digest::{ComponentDigest, Digest};
+use opyard_server::model::error::Failure;
+use opyard_server::model::id::{Name, RunId, StepKey, TenantId};
+use opyard_server::model::json::CanonicalJson;
+use opyard_server::model::limits::Limits;
+use opyard_server::model::plan::IoManagerSpec;
+use opyard_server::model::step::{
+    Call, OpCall, Said, Saying, StepExecutor as _, StepIdentity, StepRequest, StepResult,
+};
+use opyard_server::store::TenantStore;
+use opyard_server::store::artifact::ArtifactStore;
+use opyard_server::store::error::StoreError;
+use opyard_server::store::io_manager::IoManager;
+
+use crate::bare::Bare;
+use crate::house::{self, House};
+use crate::meter::Meter;
+use crate::table::{Better, Row};
+
+const CALLS: usize = 20_000;
+
+pub(crate) const ROWS: &[&str] = &["instance of a Rust guest, one call of the sandbox"];
+
+/// One component, and the artifacts of a yard.
+struct Around {
+    component: Bytes,
+    store: TenantStore,
+}
+
+#[async_trait]
+impl ComponentSource for Around {
+    async fn bytes(&self, _: &TenantId, _: ComponentDigest) -> Result<Bytes, Failure> {
+        Ok(self.component.clone())
+    }
+}
+
+impl TenantArtifacts for Around {
+    fn artifacts(&self, _: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError> {
+        Ok(self.store.artifacts())
+    }
+
+    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// Nobody listens.
+struct Silence;
+
+impl Said for Silence {
+    fn say(&self, _: Saying) {}
+}
+
+/// Rows of calls that do nothing.
+pub(crate) async fn measure() -> Result<Vec<Row>> {
+    let component = Bytes::from(std::fs::read(house::probe()?)?);
+    let bare = Bare::compile(&component)?;
+    let house = House::new(None)?;
+    let around = Arc::new(Around { component: component.clone(), store: house.yard.tenant_store().clone() });
+    let components = Arc::clone(&around) as Arc<dyn ComponentSource>;
+    let surroundings = Surroundings { components, artifacts: around, clock: Arc::new(SystemClock) };
+    let sandbox = Sandbox::new(&SandboxSettings::default(), surroundings)?;
+    let tenant = TenantId::default();
+    let loaded = sandbox.load(&tenant, component).await.map_err(|failure| anyhow!("{failure}"))?;
+    let request = request(tenant, loaded.digest)?;
+
+    for _ in 0..CALLS / 20 {
+        bare.call("noop", b"").await?;
+        sandbox.execute(request.clone(), &Silence).await;
+    }
+    let meter = Meter::start();
+    for _ in 0..CALLS {
+        bare.call("noop", b"").await?;
+    }
+    let alone = meter.stop();
+    let meter = Meter::start();
+    for _ in 0..CALLS {
+        let outcome = sandbox.execute(request.clone(), &Silence).await;
+        ensure!(matches!(outcome.result, StepResult::Success { .. }), "a step ended with {outcome:?}");
+    }
+    let inside = meter.stop();
+    house.yard.close().await;
+    let (cpu, wall) = inside.micros(CALLS);
+    Ok(vec![Row::new(ROWS[0], "µs", cpu).wall(wall).beside("bare loop", alone.micros(CALLS).0, Better::Lower)])
+}
+
+fn request(tenant: TenantId, component: ComponentDigest) -> Result<StepRequest> {
+    let step = StepIdentity {
+        job: Name::new("work")?,
+        run: RunId::from_parts(1, 1),
+        key: "noop".parse::<StepKey>()?,
+        attempt: 0,
+    };
+    let call = OpCall {
+        component,
+        op: Name::new("noop")?,
+        config: CanonicalJson::empty_object(),
+        mapping_key: None,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        rights: Vec::new(),
+        uses_execution: false,
+        hermetic: true,
+        seed: Digest::of(b"seed"),
+        tags: Vec::new(),
+    };
+    Ok(StepRequest { tenant, step: Some(step), call: Call::Op(Box::new(call)), limits: Limits::default() })
+}
