@@ -162,6 +162,8 @@ pub(crate) struct Report {
     pub(crate) environment: Option<Name>,
     /// The run that it goes on from.
     pub(crate) parent: Option<RunId>,
+    /// The first run of that line.
+    pub(crate) root: Option<RunId>,
     /// Tags.
     pub(crate) tags: BTreeMap<String, String>,
     /// Where it stands.
@@ -288,8 +290,8 @@ impl Report {
             }
         }
         match event {
-            RunEvent::RunEnqueued { job, environment, steps, tags, parent, .. } => {
-                self.parent = *parent;
+            RunEvent::RunEnqueued { job, environment, steps, tags, parent, root, .. } => {
+                (self.parent, self.root) = (*parent, *root);
                 self.job = Some(job.clone());
                 self.environment.clone_from(environment);
                 self.tags.clone_from(tags);

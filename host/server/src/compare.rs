@@ -10,7 +10,7 @@ use opyard_model::json::CanonicalJson;
 use opyard_model::plan::Plan;
 use opyard_model::state::RunState;
 use opyard_model::step::Bound;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::error::YardError;
 use crate::yard::Yard;
@@ -39,7 +39,8 @@ pub struct StepFacts {
     pub inputs: BTreeMap<Name, Vec<Digest>>,
     /// The identities of the values of each output, items in key order.
     pub outputs: BTreeMap<Name, Vec<Digest>>,
-    /// Time of its last try; none when it did not run.
+    /// Time of its last try, in JSON as milliseconds; none when it did not run.
+    #[serde(rename = "time_ms", serialize_with = "as_millis")]
     pub time: Option<Duration>,
 }
 
@@ -140,6 +141,10 @@ impl Yard {
         let (plan, state) = self.state(run).await?;
         Ok(Side { plan, state, events: self.events(run).await? })
     }
+}
+
+fn as_millis<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64() * 1e3).serialize(serializer)
 }
 
 impl Side {

@@ -1,6 +1,7 @@
 //! The system as its users meet it: the binary, the example components, the README.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod again;
 mod chaos;
 mod damage;
 mod docs;

@@ -169,6 +169,7 @@ pub(crate) fn show(report: &Report, all: bool) -> String {
     let facts = [
         ("environment", report.environment.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("tags", tags.join(" ")),
+        ("goes on from", report.parent.map(|run| run.to_string()).unwrap_or_default()),
         ("asked for", time(report.enqueued_at)),
         ("started", time(report.started_at)),
         ("ended", time(report.ended_at)),
@@ -299,6 +300,7 @@ pub(crate) fn json(report: &Report) -> Value {
         "job": report.job,
         "environment": report.environment,
         "parent_run_id": report.parent,
+        "root_run_id": report.root,
         "status": report.status,
         "tags": report.tags,
         "enqueued_at": report.enqueued_at.map(|at| at.to_string()),
@@ -432,7 +434,7 @@ mod tests {
         insta::assert_snapshot!(plain(&show(&report, false)));
         let told = json(&report);
         assert_eq!((&told["status"], &told["counts"]["success"]), (&json!("failure"), &json!(31)));
-        assert_eq!(told["steps"][2]["failure"]["code"], "OPY-102");
+        assert_eq!(told["steps"][3]["failure"]["code"], "OPY-102");
         assert_eq!(told["metrics"][0]["value"], 0.75);
     }
 

@@ -161,6 +161,6 @@ mod tests {
         let report = Report::of(&sample::small_run(), None);
         insta::assert_snapshot!(plain(&table(&report, Extent::Rows(50), "  ")));
         assert!(table(&report, Extent::All, "").lines().count() > 30);
-        assert!(table(&report, Extent::Rows(2), "").ends_with("… and 32 more steps"));
+        assert!(table(&report, Extent::Rows(2), "").ends_with("… and 33 more steps"));
     }
 }

@@ -104,6 +104,7 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
             origin: RunId::from_parts(5, 6),
             outputs: vec![yielded("metrics", vec![])],
         },
+        RunEvent::StepReused { step: step(), generation: 0, origin: RunId::from_parts(5, 6), outputs: Vec::new() },
         RunEvent::StepMemoMissed { step: step(), generation: 0, key },
         RunEvent::HandledOutput {
             of: of("card"),

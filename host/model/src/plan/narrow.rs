@@ -93,6 +93,9 @@ impl<'a> Narrowing<'a> {
         }
         if spreads {
             for ix in self.plan.indices() {
+                if self.run[ix.index()] == Items::All {
+                    self.run[ix.index()] = self.all(ix);
+                }
                 let more = self.also_runs(ix, all_unsuccessful);
                 self.run[ix.index()].join(more);
             }

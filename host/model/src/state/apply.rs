@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::bind::Verdict;
+use super::indices::Place;
 use super::wiring::Edge;
-use super::{
-    IllegalTransition, Indices, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState,
-};
+use super::{IllegalTransition, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState};
 use crate::error::Code;
 use crate::event::{Attempt, Recorded, RunEvent, RunStatus, SkipReason};
 use crate::id::{MappingKey, StepKey};
 use crate::plan::StepIx;
-use crate::time::Timestamp;
 use crate::value::Yielded;
 
 impl RunState {
@@ -518,81 +516,6 @@ impl RunState {
         instance.waiting -= 1;
         if instance.waiting == 0 {
             self.arrived(id);
-        }
-    }
-}
-
-/// The index that a step stands in, which follows from its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Pending,
-    Unlooked,
-    Reusable,
-    Runnable,
-    Running,
-    Retries(Timestamp),
-    Nowhere,
-}
-
-impl Place {
-    pub(super) fn of(state: &StepState) -> Self {
-        match state {
-            StepState::Pending => Self::Pending,
-            StepState::Ready { memo: MemoStanding::Unknown, .. } => Self::Unlooked,
-            StepState::Ready { memo: MemoStanding::Run, .. } => Self::Runnable,
-            StepState::Ready { memo: MemoStanding::Reuse, .. } => Self::Reusable,
-            StepState::Running { .. } => Self::Running,
-            StepState::UpForRetry { not_before, .. } => Self::Retries(*not_before),
-            StepState::Success { .. } | StepState::Skipped(_) | StepState::Failure(_) | StepState::Canceled => {
-                Self::Nowhere
-            }
-        }
-    }
-}
-
-impl Indices {
-    fn leave(&mut self, place: Place, id: &InstanceId) {
-        match place {
-            Place::Pending => {
-                self.skips.remove(id);
-            }
-            Place::Unlooked => {
-                self.unlooked.remove(id);
-            }
-            Place::Reusable => {
-                self.reusable.remove(id);
-            }
-            Place::Runnable => {
-                self.runnable.remove(id);
-            }
-            Place::Running => {
-                self.running.remove(id);
-            }
-            Place::Retries(not_before) => {
-                self.retries.remove(&(not_before, id.clone()));
-            }
-            Place::Nowhere => {}
-        }
-    }
-
-    pub(super) fn enter(&mut self, place: Place, id: &InstanceId) {
-        match place {
-            Place::Unlooked => {
-                self.unlooked.insert(id.clone());
-            }
-            Place::Reusable => {
-                self.reusable.insert(id.clone());
-            }
-            Place::Runnable => {
-                self.runnable.insert(id.clone());
-            }
-            Place::Running => {
-                self.running.insert(id.clone());
-            }
-            Place::Retries(not_before) => {
-                self.retries.insert((not_before, id.clone()));
-            }
-            Place::Pending | Place::Nowhere => {}
         }
     }
 }

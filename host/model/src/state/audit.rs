@@ -1,8 +1,8 @@
 //! What is kept beside the states, computed again from the states alone.
 
-use super::apply::Place;
 use super::bind::Verdict;
-use super::{Indices, InstanceId, Node, RunState, StepState};
+use super::indices::{Indices, Place};
+use super::{InstanceId, Node, RunState, StepState};
 use crate::event::RunStatus;
 
 impl RunState {

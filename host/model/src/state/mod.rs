@@ -7,6 +7,7 @@
 mod apply;
 mod audit;
 mod bind;
+mod indices;
 mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,7 @@ use crate::plan::{Memo, Plan, StepIx};
 use crate::time::Timestamp;
 use crate::value::{ValueRef, Yielded};
 
+use indices::Indices;
 use wiring::Wiring;
 
 /// One step of a run: a step of the plan and, when that is mapped, the key of its item.
@@ -251,25 +253,6 @@ pub struct RunState {
     /// Steps that failed, and are not to be superseded.
     failed: u32,
     indices: Indices,
-}
-
-/// What follows from the states, kept so that deciding need not look at every step.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Indices {
-    /// Ready, and the memo is to be asked.
-    unlooked: BTreeSet<InstanceId>,
-    /// Ready, and the plan has the result.
-    reusable: BTreeSet<InstanceId>,
-    /// Ready to run.
-    runnable: BTreeSet<InstanceId>,
-    /// Running.
-    running: BTreeSet<InstanceId>,
-    /// Waiting for a moment.
-    retries: BTreeSet<(Timestamp, InstanceId)>,
-    /// Pending, and can only be skipped.
-    skips: BTreeMap<InstanceId, SkipReason>,
-    /// To be superseded.
-    stale: BTreeSet<InstanceId>,
 }
 
 impl RunState {
