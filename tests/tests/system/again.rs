@@ -5,7 +5,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Project, binaries, set};
+use crate::harness::{Project, set};
 
 const ITEMS: [&str; 3] = ["twice[item-0]", "twice[item-1]", "twice[item-2]"];
 
@@ -116,14 +116,8 @@ struct Watched {
 
 impl Watched {
     fn start(project: &Project, job: &str) -> Self {
-        let mut child = Command::new(binaries().join("opyard"))
-            .args(["run", job, "--watch"])
-            .current_dir(project.path())
-            .env("NO_COLOR", "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            project.command(&["run", job, "--watch"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let says = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut this = Self { child, says };
         this.until_idle();

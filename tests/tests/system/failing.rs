@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{Project, binaries, set};
+use crate::harness::{Project, set};
 
 fn job(steps: &str) -> Project {
     Project::new(&format!(
@@ -52,13 +52,7 @@ fn an_interrupt_cancels_cleanly() {
     let project = job(
         "      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n      b: { op: probe.noop, inputs: { after: a } }\n",
     );
-    let mut child = Command::new(binaries().join("opyard"))
-        .args(["run", "work"])
-        .current_dir(project.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = project.command(&["run", "work"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
@@ -78,13 +72,7 @@ struct Spinning {
 impl Spinning {
     fn start() -> Self {
         let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n");
-        let mut child = Command::new(binaries().join("opyard"))
-            .args(["run", "work"])
-            .current_dir(project.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = project.command(&["run", "work"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let says = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut this = Self { project, child, says };
         this.wait_for("started");
@@ -143,13 +131,7 @@ fn a_second_interrupt_stops_at_once() {
 #[test]
 fn another_process_can_cancel() {
     let project = job("      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n");
-    let mut child = Command::new(binaries().join("opyard"))
-        .args(["run", "work"])
-        .current_dir(project.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = project.command(&["run", "work"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_until(|| project.path().join(".opyard/opyard.db").is_file() && project.last_step_started());
     project.expect(&["cancel", "latest"], 0);
     assert_eq!(child.wait().unwrap().code(), Some(130));

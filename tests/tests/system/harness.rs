@@ -78,15 +78,16 @@ impl Project {
 
     /// Runs the binary in this folder.
     pub(crate) fn opyard(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The binary, to be run in this folder.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let binary = binaries().join(format!("opyard{}", std::env::consts::EXE_SUFFIX));
         assert!(binary.is_file(), "{} is missing: run `cargo build --package opyard-cli` first", binary.display());
-        Command::new(binary)
-            .args(arguments)
-            .current_dir(self.path())
-            .env_remove("OPYARD_YARD")
-            .env("NO_COLOR", "1")
-            .output()
-            .unwrap()
+        let mut command = Command::new(binary);
+        command.args(arguments).current_dir(self.path()).env_remove("OPYARD_YARD").env("NO_COLOR", "1");
+        command
     }
 
     /// Runs the binary, and expects this exit code. Returns what it printed, results then messages.

@@ -7,7 +7,7 @@ mod job;
 mod power;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::OnceLock;
 
 use opyard_server::Yard;
@@ -19,7 +19,7 @@ use opyard_server::store::run::{RunFilter, RunSummary};
 
 use self::job::{Job, Random};
 use self::power::Power;
-use crate::harness::{Project, binaries, runtime};
+use crate::harness::{Project, runtime};
 
 /// How the end comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,21 +162,23 @@ fn reach(point: CrashPoint) -> u64 {
 
 /// Does what a user would: goes on with the run that was left unfinished, or begins one if there is none.
 fn drive(project: &Project, crash: Option<&str>, power: Option<&Power>) -> Output {
-    let runs = project.opyard(&["runs", "--json"]);
+    let supplied = |arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        if let Some(power) = power {
+            power.supply(&mut command);
+        }
+        command
+    };
+    let runs = supplied(&["runs", "--json"]).output().unwrap();
     assert!(runs.status.success(), "{runs:?}");
     let runs: serde_json::Value = serde_json::from_slice(&runs.stdout).unwrap();
     let unfinished = runs.as_array().unwrap().iter().find(|run| run["ended_at"].is_null());
-    let mut command = Command::new(binaries().join("opyard"));
-    match unfinished {
-        Some(run) => command.args(["rerun", run["run"].as_str().unwrap()]),
-        None => command.args(["run", "work"]),
+    let mut command = match unfinished {
+        Some(run) => supplied(&["rerun", run["run"].as_str().unwrap()]),
+        None => supplied(&["run", "work"]),
     };
-    command.current_dir(project.path()).env_remove("OPYARD_YARD").env("NO_COLOR", "1");
     if let Some(crash) = crash {
         command.env("OPYARD_CRASH", crash);
-    }
-    if let Some(power) = power {
-        power.supply(&mut command);
     }
     command.output().unwrap()
 }
