@@ -87,8 +87,11 @@ fn speed(bytes: usize, time: Duration) -> f64 {
     bytes / time.as_secs_f64()
 }
 
+/// What bounds a way, and how fast it is.
+type Bound = (&'static str, f64);
+
 /// What bounds the way to the store and the way back: two copies, one hash, the disk; whichever is slowest.
-fn references(size: usize, count: usize) -> Result<((&'static str, f64), (&'static str, f64))> {
+fn references(size: usize, count: usize) -> Result<(Bound, Bound)> {
     let piece = vec![7; size.min(PIECE)];
     let total = (size * count).max(64 << 20);
     let pieces = total / piece.len();

@@ -10,7 +10,7 @@ mod bind;
 mod indices;
 mod wiring;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use thiserror::Error;
