@@ -29,7 +29,7 @@ use crate::lookup::{LEASE, LookUp, Question};
 use crate::plans::Plans;
 use crate::request::{Whose, is_contained};
 use crate::retry::{Setback, after_setback};
-use crate::tasks::{Broken, News, Tasks, Try};
+use crate::tasks::{Begin, Broken, News, Tasks, Try};
 
 mod news;
 
@@ -334,16 +334,21 @@ impl<'a> Session<'a> {
         }
         self.append(events).await?;
         let plan = Arc::clone(self.state.plan());
+        let is_alone = starting.len() == 1 && self.tasks.none_runs();
         for (of, given) in starting {
             let step = plan.step(of.id.step);
             // Only a step without any effect outside may run before what it builds on is on disk.
-            let durable = if is_contained(&plan, step) { None } else { self.durable.clone() };
+            let begin = match is_contained(&plan, step) {
+                true if is_alone => Begin::Here,
+                true => Begin::Elsewhere { after: None },
+                false => Begin::Elsewhere { after: self.durable.clone() },
+            };
             if self.state.asks_memo(of.id.step) {
                 // It holds the key already, unless the run was taken up again after its memo was asked.
                 self.claims.claim_if_free(given.key, &of.id);
             }
             let request = self.whose.op_request(&plan, &of.id, given, of.attempt);
-            self.tasks.execute(of, Arc::clone(&self.engine.executor), request, durable);
+            self.tasks.execute(of, Arc::clone(&self.engine.executor), request, begin);
         }
         Ok(())
     }
@@ -455,7 +460,7 @@ fn is_worth_a_refold(error: &StoreError) -> bool {
 
 async fn durability(durable: Option<&Durable>) -> Result<(), StoreError> {
     match durable {
-        Some(durable) => durable.wait().await,
+        Some(durable) => durable.settled().await,
         None => std::future::pending().await,
     }
 }

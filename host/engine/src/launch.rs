@@ -15,6 +15,7 @@ use opyard_store::error::{StoreError, StoreErrorKind};
 
 use crate::drive::Engine;
 use crate::error::EngineError;
+use crate::plans;
 
 /// A run to be.
 #[derive(Debug, Clone)]
@@ -59,13 +60,7 @@ impl Engine {
         if !given.is_empty() {
             artifacts.keep(&given).await?;
         }
-        let json = serde_json::to_vec(launch.plan.as_ref())
-            .map_err(|error| EngineError::Plan { run: launch.run, reason: error.to_string() })?;
-        if json.len() as u64 > MAX_PLAN {
-            let kind = StoreErrorKind::TooLarge(format!("a plan of {} bytes", json.len()));
-            return Err(StoreError::new("storing the plan", kind).into());
-        }
-        let plan = store(artifacts, Bytes::from(json)).await?;
+        let plan = plans::store(artifacts, launch.run, &launch.plan).await?;
         self.plans.note(plan.digest, &launch.plan);
         let event = RunEvent::RunEnqueued {
             job: launch.plan.job.clone(),

@@ -1,7 +1,9 @@
 //! What runs for a run: the tasks that execute its steps, and the news that they send.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use opyard_model::error::Code;
 use opyard_model::id::{MappingKey, Name};
@@ -70,11 +72,21 @@ impl Said for Voice {
     }
 }
 
+/// Where a step begins.
+pub(crate) enum Begin {
+    /// On this thread. For one that runs alone: nothing of the run can happen meanwhile, and waking another thread for it
+    /// costs more than a small op. It goes on elsewhere as soon as it waits, or has had its first slice of time.
+    Here,
+    /// On any thread, once `after` is on disk.
+    Elsewhere { after: Option<Durable> },
+}
+
 /// A task that executes a step.
 #[derive(Debug)]
 struct Running {
     of: Try,
-    abort: AbortHandle,
+    /// None when it has ended already, and its news are on their way.
+    abort: Option<AbortHandle>,
     /// What the step said that belongs to its result.
     said: Vec<Resaid>,
     /// The items that it committed.
@@ -112,17 +124,12 @@ impl Tasks {
         Self { set: JoinSet::new(), running: HashMap::new(), steps: HashMap::new(), look_ups: HashMap::new(), news }
     }
 
-    /// Executes a try of a step, after `durable` if something has to be on disk before.
-    pub(crate) fn execute(
-        &mut self,
-        of: Try,
-        executor: Arc<dyn StepExecutor>,
-        request: StepRequest,
-        durable: Option<Durable>,
-    ) {
+    /// Executes a try of a step.
+    pub(crate) fn execute(&mut self, of: Try, executor: Arc<dyn StepExecutor>, request: StepRequest, begin: Begin) {
         let voice = Voice { of: of.clone(), news: self.news.clone() };
-        let abort = self.set.spawn(async move {
-            if let Some(durable) = durable
+        let here = matches!(begin, Begin::Here);
+        let work = async move {
+            if let Begin::Elsewhere { after: Some(durable) } = begin
                 && durable.wait().await.is_err()
             {
                 return; // The run is folded again from disk, where this start is not recorded.
@@ -135,15 +142,37 @@ impl Tasks {
                 failure.code = Code::ExecutorLost;
             }
             let _ = voice.news.send(News::Ended { of: voice.of.clone(), outcome });
-        });
-        self.steps.insert(abort.id(), of.id.clone());
+        };
+        let abort = if here { self.begin(work) } else { Some(self.set.spawn(work)) };
+        if let Some(abort) = &abort {
+            self.steps.insert(abort.id(), of.id.clone());
+        }
         self.running.insert(of.id.clone(), Running { of, abort, said: Vec::new(), items: HashSet::new() });
     }
 
-    /// Runs a look-up for several steps.
+    /// Runs a look-up for several steps: on this thread, if it need not wait.
     pub(crate) fn look_up(&mut self, of: Vec<Try>, work: impl Future<Output = ()> + Send + 'static) {
-        let id = self.set.spawn(work).id();
-        self.look_ups.insert(id, of);
+        if let Some(abort) = self.begin(work) {
+            self.look_ups.insert(abort.id(), of);
+        }
+    }
+
+    /// Does on this thread what can be done at once. None when that was all; otherwise a task does the rest.
+    fn begin(&mut self, work: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let mut work = Box::pin(work);
+        // The task asks again, so that nobody has to be woken for this.
+        let mut context = Context::from_waker(Waker::noop());
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context))) {
+            Ok(Poll::Ready(())) => None,
+            Ok(Poll::Pending) => Some(self.set.spawn(work)),
+            // Told like any other task that panics.
+            Err(panic) => Some(self.set.spawn(async move { resume_unwind(panic) })),
+        }
+    }
+
+    /// No step of the run is running.
+    pub(crate) fn none_runs(&self) -> bool {
+        self.running.is_empty()
     }
 
     pub(crate) fn news(&self) -> UnboundedSender<News> {
@@ -171,16 +200,16 @@ impl Tasks {
 
     /// Stops a step; [`next_broken`](Self::next_broken) tells when it has.
     pub(crate) fn stop(&self, id: &InstanceId) {
-        if let Some(running) = self.running.get(id) {
-            running.abort.abort();
+        if let Some(abort) = self.running.get(id).and_then(|running| running.abort.as_ref()) {
+            abort.abort();
         }
     }
 
     /// Stops a step about which nobody wants to know any more.
     pub(crate) fn forget(&mut self, id: &InstanceId) {
-        if let Some(running) = self.running.remove(id) {
-            self.steps.remove(&running.abort.id());
-            running.abort.abort();
+        if let Some(abort) = self.running.remove(id).and_then(|running| running.abort) {
+            self.steps.remove(&abort.id());
+            abort.abort();
         }
     }
 

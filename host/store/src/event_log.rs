@@ -1,5 +1,6 @@
 //! The event log: the only truth about runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,12 +22,21 @@ pub(crate) const POLL: Duration = Duration::from_millis(250);
 /// Becomes ready when what it stands for is committed and synced, or when that failed. Cheap to clone; every clone gets
 /// the same answer, and dropping it changes nothing.
 #[derive(Clone)]
-pub struct Durable(Shared<BoxFuture<'static, Result<(), StoreError>>>);
+pub struct Durable {
+    settled: Shared<BoxFuture<'static, Result<(), StoreError>>>,
+    hurry: Option<Arc<dyn Fn() + Send + Sync>>,
+}
 
 impl Durable {
     /// Wraps a future.
     pub fn new(future: impl Future<Output = Result<(), StoreError>> + Send + 'static) -> Self {
-        Self(future.boxed().shared())
+        Self { settled: future.boxed().shared(), hurry: None }
+    }
+
+    /// The same, of a commit that gathers more while nobody waits: `hurry` is called when somebody does.
+    #[must_use]
+    pub fn hurried_by(self, hurry: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { hurry: Some(Arc::new(hurry)), ..self }
     }
 
     /// Something that is durable already.
@@ -35,12 +45,25 @@ impl Durable {
         Self::new(std::future::ready(Ok(())))
     }
 
-    /// Waits.
+    /// Waits, and has it committed at once.
     ///
     /// # Errors
     /// When the commit failed: what it held is not recorded, and neither is anything that was appended to the run later.
     pub async fn wait(&self) -> Result<(), StoreError> {
-        self.0.clone().await
+        if let Some(hurry) = &self.hurry
+            && self.settled.peek().is_none()
+        {
+            hurry();
+        }
+        self.settled().await
+    }
+
+    /// Waits for as long as it takes: for those who want to know how it went, and can go on meanwhile.
+    ///
+    /// # Errors
+    /// As those of [`wait`](Self::wait).
+    pub async fn settled(&self) -> Result<(), StoreError> {
+        self.settled.clone().await
     }
 }
 
