@@ -57,8 +57,8 @@ pub enum Source {
     Unconnected,
     /// A value that is known before the run: a literal, a default, an artifact named by digest.
     Given {
-        /// The value.
-        value: ValueRef,
+        /// The value. Apart, so that inputs without one are small: a plan has many.
+        value: Box<ValueRef>,
         /// Its bytes, when they are in the definitions and have to be stored before the run starts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,

@@ -352,7 +352,7 @@ impl<'a> Builder<'a> {
         let octets = || MediaType::new("application/octet-stream").expect("a media type");
         let media_type = plug.port.media_types.first().cloned().unwrap_or_else(octets);
         let artifact = ArtifactRef { digest: *digest, size };
-        Source::Given { value: ValueRef::plain(artifact, plug.port.type_name.clone(), media_type), text: None }
+        Source::Given { value: ValueRef::plain(artifact, plug.port.type_name.clone(), media_type).into(), text: None }
     }
 
     /// What a type of a port stands on.
@@ -396,5 +396,5 @@ fn literal(json: &CanonicalJson, base: BaseType) -> Option<(String, MediaType)> 
 
 fn given(text: String, type_name: TypeName, media_type: MediaType) -> Source {
     let artifact = ArtifactRef::of(text.as_bytes());
-    Source::Given { value: ValueRef::plain(artifact, type_name, media_type), text: Some(text) }
+    Source::Given { value: ValueRef::plain(artifact, type_name, media_type).into(), text: Some(text) }
 }

@@ -228,6 +228,7 @@ impl RunState {
 
     fn yielded(&mut self, id: &InstanceId, attempt: u32, output: &Yielded) -> Result<(), String> {
         let (port, dynamic) = self.port_of(id, output)?;
+        let ports = self.plan.step(id.step).outputs.len();
         let instance = self.instance_mut(id).ok_or("there is no such step")?;
         match (&output.value.mapping_key, dynamic) {
             (Some(key), true) => {
@@ -258,6 +259,8 @@ impl RunState {
                 if outputs.iter().any(|one| one.port == output.port) {
                     return Err("the output was yielded before".to_owned());
                 }
+                // As many as there can be: a vector that grows by itself holds room for four, in every step of the run.
+                outputs.reserve_exact(ports.saturating_sub(outputs.len()));
                 outputs.push(output.clone());
             }
         }

@@ -117,7 +117,7 @@ impl RunState {
             let mut values = Vec::new();
             match &input.source {
                 Source::Unconnected => {}
-                Source::Given { value, .. } => values.push(value.clone()),
+                Source::Given { value, .. } => values.push(ValueRef::clone(value)),
                 Source::Output { slot } => {
                     values.extend(self.single(slot.step).and_then(|producer| self.plain(producer, *slot)))
                 }
