@@ -155,7 +155,6 @@ impl Row {
             Bound::AtMost(bound) => ("≤", bound),
             Bound::AtLeast(bound) => ("≥", bound),
         };
-        let bound = shown(bound);
         match budget.of {
             Figure::Value => format!("{sign} {bound} {}", self.unit),
             Figure::Wall => format!("{sign} {bound} {} wall", self.unit),
