@@ -210,7 +210,7 @@ pub(crate) struct Run {
 pub(crate) struct Rerun {
     /// The run: its id, the beginning or the end of it, or `latest`
     pub(crate) run: String,
-    /// What has not succeeded, and all that needs it [default]
+    /// What has not succeeded, and all that needs it: the default
     #[arg(long, group = "what")]
     pub(crate) from_failure: bool,
     /// These steps, and all that needs them
