@@ -111,7 +111,10 @@ impl Yard {
         opyard_store::folder::make(&folder).map_err(|error| unusable(&folder, &error))?;
         let objects = match &settings.objects {
             Some(url) => url.clone(),
-            None => file_url(&folder.join(OBJECTS))?,
+            None => {
+                expect_database(&folder)?;
+                file_url(&folder.join(OBJECTS))?
+            }
         };
         let store = Store::open(StoreSettings::new(folder.join(DATABASE), objects, Arc::new(SystemClock)))?;
         let components = ComponentFolder::new(folder.join(COMPONENTS));
@@ -326,6 +329,19 @@ fn unusable(folder: &Path, error: &std::io::Error) -> YardError {
 /// As much of what somebody typed as is worth repeating.
 fn short(text: &str) -> String {
     sanitize(text, 200)
+}
+
+/// Objects without a database: it is lost, or was cut to nothing. A new one in its place would say that nothing ever ran.
+fn expect_database(folder: &Path) -> Result<(), StoreError> {
+    let database = folder.join(DATABASE);
+    let is_there = std::fs::metadata(&database).is_ok_and(|about| about.len() > 0);
+    // The database is on disk before the first object is written.
+    let holds_objects = || std::fs::read_dir(folder.join(OBJECTS)).is_ok_and(|mut entries| entries.next().is_some());
+    if is_there || !holds_objects() {
+        return Ok(());
+    }
+    let reason = "it is gone or empty, and the objects of its runs are there".to_owned();
+    Err(StoreError::new(format!("opening the database {}", database.display()), StoreErrorKind::Unreadable(reason)))
 }
 
 fn file_url(path: &Path) -> Result<String, YardError> {

@@ -8,7 +8,7 @@ use opyard_model::id::{RunId, TenantId};
 use opyard_model::limits::ByteSize;
 use opyard_model::time::Clock;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::artifact::ArtifactStore;
 use crate::control::Control;
@@ -20,6 +20,7 @@ use crate::run::{MAX_PAGE, RunFilter, RunSummary};
 use crate::sqlite::artifacts::SqliteArtifacts;
 use crate::sqlite::cache::ValueCache;
 use crate::sqlite::events::SqliteEvents;
+use crate::sqlite::large::READ_AHEAD;
 use crate::sqlite::memo::SqliteMemos;
 use crate::sqlite::presence::Presence;
 use crate::sqlite::queue::Queue;
@@ -107,6 +108,7 @@ impl Store {
             objects,
             queue: Queue::new(),
             readers: Readers::new(settings.database, settings.busy),
+            read_ahead: Arc::new(Semaphore::new(READ_AHEAD)),
             tails: Mutex::default(),
             cache: Mutex::new(ValueCache::new(usize::try_from(settings.cache.0).unwrap_or(usize::MAX))),
             claims: Mutex::default(),

@@ -116,7 +116,7 @@ fn a_yard_that_cannot_be_used_says_why() {
     for (at, byte) in altered[start..end].iter_mut().enumerate() {
         *byte = u32::try_from(at).unwrap().wrapping_mul(2_654_435_761).to_le_bytes()[3];
     }
-    for damaged in [&altered[..], &right[..right.len() / 3], &right[..50]] {
+    for damaged in [&altered[..], &right[..right.len() / 3], &right[..50], &[]] {
         std::fs::write(database(&project), damaged).unwrap();
         expect(&project, "OPY-318", "");
     }

@@ -1,5 +1,7 @@
 //! Values that are never held whole: written in parts, checked while they are read.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt};
@@ -7,6 +9,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetResult, ObjectStore};
 use opyard_model::digest::Digest;
 use opyard_model::value::ArtifactRef;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::artifacts::{Location, SqliteArtifacts};
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
@@ -16,8 +19,11 @@ use crate::event_log::Durable;
 use crate::object::{Place, bounded};
 use crate::upload::Upload;
 
-/// Read ahead when a checked value is read: 1 MiB.
-const BLOCK: usize = 1 << 20;
+/// How far a value is read ahead: 1 MiB.
+pub(crate) const BLOCK: usize = 1 << 20;
+/// Values that are read ahead at a time, in one process: each holds a block. More of them are read only as far as they are
+/// asked for: a guest that opens thousands of inputs and reads a byte of each must not fill the memory of the host.
+pub(crate) const READ_AHEAD: usize = 64;
 
 /// An artifact on its way in.
 pub(crate) struct LargeWriter {
@@ -82,6 +88,8 @@ struct Source {
 pub(crate) struct LargeReader {
     source: Source,
     state: Reading,
+    /// Leave to hold a block.
+    ahead: Option<OwnedSemaphorePermit>,
 }
 
 enum Reading {
@@ -141,7 +149,7 @@ impl Source {
     }
 
     /// The next bytes of the object, hashed; false at its end.
-    async fn more(&self, reading: &mut InOrder, wanted: usize) -> Result<bool, StoreError> {
+    async fn more(&self, reading: &mut InOrder, (wanted, block): (usize, usize)) -> Result<bool, StoreError> {
         let seen = reading.next + reading.ready.len() as u64;
         let left = self.left(seen);
         let bytes = if let Some(stream) = &mut reading.stream {
@@ -156,7 +164,7 @@ impl Source {
             return Ok(true);
         } else {
             // Streams of files are cut in small pieces, each with a cost of its own.
-            let size = wanted.max(BLOCK).min(left) as u64;
+            let size = wanted.max(block).min(left) as u64;
             let got = self.open(seen, size, reading.etag.clone()).await?;
             reading.etag.clone_from(&got.meta.e_tag);
             let bytes = self.answer(got.bytes()).await?;
@@ -175,10 +183,10 @@ impl Source {
         Ok(true)
     }
 
-    /// Takes bytes from the object store until `wanted` are ready, or all. Compares with the digest as soon as the last
-    /// byte was seen, which is before it is handed out.
-    async fn fill(&self, reading: &mut InOrder, wanted: usize) -> Result<(), StoreError> {
-        while reading.ready.len() < wanted && self.more(reading, wanted - reading.ready.len()).await? {}
+    /// Takes bytes from the object store, `block` at a time, until `wanted` are ready, or all. Compares with the digest as
+    /// soon as the last byte was seen, which is before it is handed out.
+    async fn fill(&self, reading: &mut InOrder, (wanted, block): (usize, usize)) -> Result<(), StoreError> {
+        while reading.ready.len() < wanted && self.more(reading, (wanted - reading.ready.len(), block)).await? {}
         let size = self.location.size;
         let seen = reading.next + reading.ready.len() as u64;
         let truncated = reading.ready.len() < wanted;
@@ -194,7 +202,7 @@ impl Source {
         let mut reading = InOrder::new();
         while reading.next < self.location.size {
             let wanted = BLOCK.min(self.left(reading.next));
-            self.fill(&mut reading, wanted).await?;
+            self.fill(&mut reading, (wanted, BLOCK)).await?;
             reading.next += reading.ready.len() as u64;
             reading.ready.clear();
         }
@@ -204,14 +212,33 @@ impl Source {
 
 impl LargeReader {
     pub(crate) fn new(store: SqliteArtifacts, digest: Digest, location: Location) -> Self {
-        Self { source: Source { store, digest, location }, state: Reading::InOrder(InOrder::new()) }
+        Self { source: Source { store, digest, location }, state: Reading::InOrder(InOrder::new()), ahead: None }
+    }
+
+    /// Bytes that it holds.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        match &self.state {
+            Reading::InOrder(reading) => reading.ready.capacity(),
+            Reading::Checked { block, .. } => block.len(),
+            Reading::Failed(_) => 0,
+        }
+    }
+
+    /// How far it may read ahead.
+    fn block(&mut self) -> usize {
+        if self.ahead.is_none() {
+            self.ahead = Arc::clone(&self.source.store.shared.read_ahead).try_acquire_owned().ok();
+        }
+        if self.ahead.is_some() { BLOCK } else { 0 }
     }
 
     async fn read(&mut self, offset: u64, wanted: usize) -> Result<Bytes, StoreError> {
-        let Self { source, state } = self;
+        let allowed = self.block();
+        let Self { source, state, .. } = self;
         if let Reading::InOrder(reading) = state {
             if reading.next == offset {
-                source.fill(reading, wanted).await?;
+                source.fill(reading, (wanted, allowed)).await?;
                 reading.next += wanted as u64;
                 // Taken whole, it has one owner, who can make a `Vec` of it without a copy.
                 let whole = wanted == reading.ready.len();
@@ -227,7 +254,7 @@ impl LargeReader {
                 if let Some(skip) = skip.filter(|skip| skip.saturating_add(wanted) <= block.len()) {
                     return Ok(block.slice(skip..skip + wanted));
                 }
-                let ahead = wanted.max(BLOCK).min(source.left(offset));
+                let ahead = wanted.max(allowed).min(source.left(offset));
                 let got = source.open(offset, ahead as u64, etag.clone()).await?;
                 let read = source.answer(got.bytes()).await?;
                 if read.len() != ahead {

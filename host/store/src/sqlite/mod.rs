@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::time::Clock;
 use rusqlite::{ErrorCode, Transaction};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::object::Objects;
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) presence: presence::Presence,
     pub(crate) queue: queue::Queue,
     pub(crate) readers: readers::Readers,
+    /// Leave to read large values ahead.
+    pub(crate) read_ahead: Arc<Semaphore>,
     pub(crate) tails: Mutex<tails::Tails>,
     pub(crate) cache: Mutex<cache::ValueCache>,
     pub(crate) claims: Mutex<claims::Claims>,

@@ -7,11 +7,13 @@ use rusqlite::Connection;
 
 use super::conform::Yard;
 use crate::Store;
-use crate::artifact::ArtifactStore;
+use crate::artifact::{ArtifactReader, ArtifactStore};
 use crate::conformance::samples::{at, enqueued, entry, logged, output, run, started, succeeded};
 use crate::conformance::survives_faults;
 use crate::error::StoreErrorKind;
 use crate::fault::{Fault, Faults, Operation};
+use crate::sqlite::artifacts::{Opened, SqliteArtifacts};
+use crate::sqlite::large::{BLOCK, LargeReader, READ_AHEAD};
 
 #[tokio::test]
 async fn a_faulty_log_loses_and_repeats_nothing() {
@@ -130,6 +132,36 @@ async fn altered_bytes_are_never_handed_out_whole() {
         assert_eq!(reader.read_at(0, size).await.unwrap(), bytes.slice(..size));
     }
     store.close().await;
+}
+
+/// A guest may open thousands of inputs, and read a byte of each.
+#[tokio::test]
+async fn many_open_values_hold_little_memory() {
+    const OPEN: usize = 200;
+    let yard = Yard::new("file:");
+    let tenant = yard.tenant("default");
+    let bytes = crate::conformance::noise(2 * BLOCK);
+    let mut writer = tenant.artifacts().begin().await.unwrap();
+    writer.write(bytes.clone()).await.unwrap();
+    let digest = writer.finish().await.unwrap().artifact.digest;
+    let artifacts = SqliteArtifacts { shared: Arc::clone(tenant.shared()), tenant: tenant.tenant().clone() };
+    let mut readers = Vec::new();
+    for _ in 0..OPEN {
+        let Opened::Large(location) = artifacts.open(digest).await.unwrap() else { panic!("it is large") };
+        let mut reader = LargeReader::new(artifacts.clone(), digest, location);
+        assert_eq!(reader.read_at(0, 1).await.unwrap(), bytes[..1]);
+        readers.push(reader);
+    }
+    let held: usize = readers.iter().map(LargeReader::held).sum();
+    assert!(held <= READ_AHEAD * BLOCK + OPEN * 64, "{held} bytes are held");
+    // Those that must not read ahead read right.
+    let last = readers.last_mut().unwrap();
+    assert_eq!(last.read_at(1, BLOCK + 5).await.unwrap(), bytes[1..BLOCK + 6]);
+    assert_eq!(last.read_at(7, 9).await.unwrap(), bytes[7..16]);
+    // Who is done leaves room for others.
+    readers.clear();
+    assert_eq!(tenant.shared().read_ahead.available_permits(), READ_AHEAD);
+    yard.store.close().await;
 }
 
 #[tokio::test]
