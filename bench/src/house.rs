@@ -19,8 +19,17 @@ const LINKS: usize = 100;
 
 /// The component whose ops are measured.
 pub(crate) fn probe() -> Result<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/probe.wasm");
+    let path = guest("probe");
     path.canonicalize().with_context(|| format!("{}: `cargo xtask guests` makes it", path.display()))
+}
+
+/// A component of an op that does nothing, in Python; none where it could not be made.
+pub(crate) fn python_probe() -> Option<PathBuf> {
+    guest("pyprobe").canonicalize().ok()
+}
+
+fn guest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(name).with_extension("wasm")
 }
 
 /// A folder beside this program, on the disk that it was built on: a folder for temporary files may be in memory.

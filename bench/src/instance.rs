@@ -26,9 +26,10 @@ use crate::house::{self, House};
 use crate::meter::Meter;
 use crate::table::{Better, Row};
 
-const CALLS: usize = 20_000;
-
-pub(crate) const ROWS: &[&str] = &["instance of a Rust guest, one call of the sandbox"];
+pub(crate) const ROWS: &[&str] =
+    &["instance of a Rust guest, one call of the sandbox", "instance of a Python guest, one call of the sandbox"];
+/// Calls of a guest in Rust, and of one in Python, which takes a hundred times as long.
+const CALLS: [usize; 2] = [20_000, 2_000];
 
 /// One component, and the artifacts of a yard.
 struct Around {
@@ -62,7 +63,16 @@ impl Said for Silence {
 
 /// Rows of calls that do nothing.
 pub(crate) async fn measure() -> Result<Vec<Row>> {
-    let component = Bytes::from(std::fs::read(house::probe()?)?);
+    let guests = [Some(house::probe()?), house::python_probe()];
+    let mut rows = Vec::new();
+    for ((name, calls), guest) in ROWS.iter().zip(CALLS).zip(guests) {
+        let Some(guest) = guest else { continue };
+        rows.push(calls_of(name, calls, Bytes::from(std::fs::read(guest)?)).await?);
+    }
+    Ok(rows)
+}
+
+async fn calls_of(name: &str, calls: usize, component: Bytes) -> Result<Row> {
     let bare = Bare::compile(&component)?;
     let house = House::new(None)?;
     let around = Arc::new(Around { component: component.clone(), store: house.yard.tenant_store().clone() });
@@ -73,24 +83,24 @@ pub(crate) async fn measure() -> Result<Vec<Row>> {
     let loaded = sandbox.load(&tenant, component).await.map_err(|failure| anyhow!("{failure}"))?;
     let request = request(tenant, loaded.digest)?;
 
-    for _ in 0..CALLS / 20 {
+    for _ in 0..calls / 20 {
         bare.call("noop", b"").await?;
         sandbox.execute(request.clone(), &Silence).await;
     }
     let meter = Meter::start();
-    for _ in 0..CALLS {
+    for _ in 0..calls {
         bare.call("noop", b"").await?;
     }
     let alone = meter.stop();
     let meter = Meter::start();
-    for _ in 0..CALLS {
+    for _ in 0..calls {
         let outcome = sandbox.execute(request.clone(), &Silence).await;
         ensure!(matches!(outcome.result, StepResult::Success { .. }), "a step ended with {outcome:?}");
     }
     let inside = meter.stop();
     house.yard.close().await;
-    let (cpu, wall) = inside.micros(CALLS);
-    Ok(vec![Row::new(ROWS[0], "µs", cpu).wall(wall).beside("bare loop", alone.micros(CALLS).0, Better::Lower)])
+    let (cpu, wall) = inside.micros(calls);
+    Ok(Row::new(name, "µs", cpu).wall(wall).beside("bare loop", alone.micros(calls).0, Better::Lower))
 }
 
 fn request(tenant: TenantId, component: ComponentDigest) -> Result<StepRequest> {

@@ -149,6 +149,17 @@ impl Row {
         })
     }
 
+    /// This row misses the budget as well, by as much as `other` but for noise.
+    fn is_no_better(&self, other: &Self, budget: &Budget) -> bool {
+        let misses = self.missed().any(|missed| missed.of == budget.of);
+        let figures = self.figure(budget.of).zip(other.figure(budget.of));
+        misses
+            && figures.is_some_and(|(this, other)| match budget.is {
+                Bound::AtMost(_) => other <= this * (1.0 + TOLERANCE),
+                Bound::AtLeast(_) => other >= this / (1.0 + TOLERANCE),
+            })
+    }
+
     /// The budget as the tables show it.
     fn budget_text(&self, budget: &Budget) -> String {
         let (sign, bound) = match budget.is {
@@ -237,15 +248,17 @@ impl Table {
         text
     }
 
-    /// What is worse than a budget, or than the committed table allows: a line each.
+    /// What misses a budget that the committed table keeps, or is worse than the committed table: a line each. A budget that
+    /// the committed table misses is explained beside it.
     pub(crate) fn complaints(&self, committed: &Self) -> Vec<String> {
         let mut complaints = Vec::new();
         for row in &self.rows {
-            for budget in row.missed() {
+            let before = committed.rows.iter().find(|before| before.name == row.name);
+            let is_known = |budget: &&Budget| before.is_some_and(|before| before.is_no_better(row, budget));
+            for budget in row.missed().filter(|budget| !is_known(budget)) {
                 let figure = row.figure(budget.of).map_or_else(|| "nothing".to_owned(), shown);
                 complaints.push(format!("{}: {figure}, and the budget is {}", row.name, row.budget_text(budget)));
             }
-            let before = committed.rows.iter().find(|before| before.name == row.name);
             let Some(before) = before.and_then(|before| before.reference.as_ref()) else { continue };
             let Some(now) = &row.reference else { continue };
             let worse = match now.better {
@@ -299,6 +312,10 @@ mod tests {
         assert!(table(vec![row(119.0)]).complaints(&committed).is_empty());
         // The value is over its budget, and the ratio over its own and over the committed one.
         assert_eq!(table(vec![row(160.0)]).complaints(&committed).len(), 3);
+        // What is missed already may be missed again, and not by more.
+        let missed = table(vec![row(160.0)]);
+        assert!(table(vec![row(170.0)]).complaints(&missed).is_empty());
+        assert_eq!(table(vec![row(250.0)]).complaints(&missed).len(), 3);
         let flow = |value: f64| table(vec![Row::new("f", "GB/s", value).beside("disk", 1.0, Better::Higher)]);
         assert!(flow(0.8).complaints(&flow(1.0)).is_empty());
         assert_eq!(flow(0.7).complaints(&flow(1.0)), ["f: 0.700 times its reference, and 1 is committed"]);

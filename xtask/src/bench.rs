@@ -5,12 +5,13 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::toolchain::Choice;
-use crate::{guests, process, root};
+use crate::{guests, process, python, root};
 
-/// Builds the component that is measured, the binary and the measuring program in the release profile, and measures.
+/// Builds the components that are measured, the binary and the measuring program in the release profile, and measures.
 pub(crate) fn run(check: bool, words: &[String]) -> Result<()> {
     let root = root();
     guests::run(Choice::Auto, &["probe".to_owned()])?;
+    python::build()?;
     // Together: apart, they would have their libraries built with different features, twice.
     let packages = ["--package", "opyard-cli", "--package", "opyard-bench"];
     process::run(process::cargo(&root).args(["build", "--release", "--bins"]).args(packages))?;

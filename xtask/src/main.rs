@@ -6,6 +6,7 @@ mod component;
 mod demo;
 mod guests;
 mod process;
+mod python;
 mod test;
 mod toolchain;
 mod wrapper;

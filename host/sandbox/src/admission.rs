@@ -16,7 +16,7 @@ use crate::imports::{self, CONTRACT_VERSION, Known};
 const CONTRACT: &str = "opyard:op/ops@0.1.0";
 
 /// Most core modules of a component.
-const MAX_MODULES: usize = 32;
+const MAX_MODULES: usize = 64;
 /// Deepest nesting of components.
 const MAX_NESTING: usize = 16;
 /// Most functions, over all modules.

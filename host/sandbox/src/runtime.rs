@@ -16,7 +16,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// Most elements of one table. CPython and StarlingMonkey need some ten thousand.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 
-/// Most core instances of one component: a Python component is linked of some twenty modules.
+/// Most core instances of one component: a Python component is linked of some forty modules.
 const MAX_CORE_INSTANCES: u32 = 64;
 /// Most memories of one component: QuickJS has one in each of three modules.
 const MAX_MEMORIES: u32 = 8;

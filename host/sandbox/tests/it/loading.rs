@@ -46,7 +46,7 @@ async fn what_is_not_a_component_for_this_host_is_refused_with_its_own_words() {
         (component(NOTHING)[..200].to_vec(), Code::ComponentInvalid, "not a valid component"),
         (vec![0; (1 << 20) + 1], Code::TooLarge, "at most 1048576"),
         (component(&format!("{NOTHING} (func {loops})")), Code::TooLarge, "loops inside each other"),
-        (text(&format!("(component {})", "(core module)".repeat(33))), Code::TooLarge, "core modules"),
+        (text(&format!("(component {})", "(core module)".repeat(65))), Code::TooLarge, "core modules"),
         (text(&format!("{}{}", "(component ".repeat(17), ")".repeat(17))), Code::TooLarge, "inside each other"),
     ];
     for (bytes, code, words) in cases {
