@@ -26,6 +26,7 @@ use crate::control::LEASE;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fault::{Fault, Faults, Operation};
 use crate::gc::{GcReport, Retention};
+use crate::memo::MemoAnswer;
 use crate::object::{Objects, Place};
 use crate::run::RunFilter;
 use crate::sqlite::upkeep::HOLD;
@@ -196,6 +197,8 @@ struct Model {
     plans: BTreeMap<RunId, Bytes>,
     ended: BTreeSet<RunId>,
     memos: BTreeMap<u8, u8>,
+    /// What was ever recorded for a key: the first while it is there.
+    told: BTreeMap<u8, BTreeSet<u8>>,
     begun: u64,
 }
 
@@ -267,6 +270,7 @@ impl Model {
                     }
                 }
                 self.memos.entry(*key).or_insert(*number);
+                self.told.entry(*key).or_default().insert(*number);
             }
         }
     }
@@ -291,7 +295,14 @@ impl Model {
             let keys: Vec<Digest> = self.memos.keys().map(|key| Digest::of(&[*key])).collect();
             let found = tenant.memos().look_up(&keys, None, run(999), Duration::ZERO).await.unwrap();
             let mut found = found.into_iter();
-            self.memos.retain(|_, _| matches!(found.next(), Some(crate::memo::MemoAnswer::Hit(_))));
+            self.memos.retain(|key, number| {
+                let Some(MemoAnswer::Hit(entry)) = found.next() else { return false };
+                // The row that was there may have gone while another one was recorded.
+                let named = entry.outputs[0].value.artifact.digest;
+                let told = self.told[key].iter().find(|told| Digest::of(&value(**told)) == named);
+                *number = *told.expect("a memo has what was recorded for its key");
+                true
+            });
         }
     }
 }
