@@ -50,13 +50,16 @@ fn point(point: CrashPoint) {
     if std::env::var("OPYARD_CHAOS_POINT").is_ok_and(|only| only != point.name()) {
         return;
     }
-    let mut ended = 0;
+    let (mut played, mut ended) = (0, 0);
     for seed in seeds() {
         for end in [End::Kill, End::PowerCut] {
+            played += 1;
             ended += u32::from(Case { point, end, seed }.run());
         }
     }
-    assert!(ended > 0 || std::env::var_os("OPYARD_CHAOS").is_some(), "no seed came to {}", point.name());
+    eprintln!("{ended} of {played} histories came to {}", point.name());
+    let is_enough = ended * 2 >= played || std::env::var_os("OPYARD_CHAOS").is_some();
+    assert!(is_enough, "only {ended} of {played} histories came to {}", point.name());
 }
 
 macro_rules! points {
@@ -150,7 +153,7 @@ fn reach(point: CrashPoint) -> u64 {
         | CrashPoint::LargeStored
         | CrashPoint::RunEnded
         | CrashPoint::CodeCached => 1,
-        CrashPoint::PackWritten | CrashPoint::BeforeCommit | CrashPoint::Committed => 6,
+        CrashPoint::PackWritten | CrashPoint::BeforeCommit | CrashPoint::Committed => 3,
         CrashPoint::Decided
         | CrashPoint::Instantiated
         | CrashPoint::InputOpened
