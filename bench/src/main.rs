@@ -28,7 +28,7 @@ use crate::table::{Row, Table};
 struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Write nothing; fail where a budget is missed, or a ratio is worse than the committed one by more than 30 %.
+    /// Write nothing; fail where a budget is missed that the committed table keeps, or a figure is worse by more than 30 %.
     #[arg(long)]
     check: bool,
     /// Only the rows whose name contains one of these words; nothing is written.

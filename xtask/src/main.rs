@@ -64,7 +64,7 @@ enum Verb {
     /// Measures what Opyard costs, in the release profile, and writes `docs/bench.json` and its table in
     /// `docs/performance.md`. Takes some minutes, on a machine that does nothing else.
     Bench {
-        /// Write nothing; fail where a budget is missed, or a ratio is much worse than the committed one.
+        /// Write nothing; fail where a budget is missed that the committed table keeps, or a figure is much worse.
         #[arg(long)]
         check: bool,
         /// Only the rows whose name contains one of these words; nothing is written then.

@@ -21,8 +21,8 @@ use crate::upload::Upload;
 
 /// How far a value is read ahead: 1 MiB.
 pub(crate) const BLOCK: usize = 1 << 20;
-/// Values that are read ahead at a time, in one process: each holds a block. More of them are read only as far as they are
-/// asked for: a guest that opens thousands of inputs and reads a byte of each must not fill the memory of the host.
+/// Values of local files that are read ahead at a time, in one process: each holds a block. More of them are read only as far
+/// as they are asked for, and nothing of them is held (of a remote object, what its connection hands over): a guest that opens thousands of inputs and reads a byte of each must not fill the memory of the host.
 pub(crate) const READ_AHEAD: usize = 64;
 
 /// An artifact on its way in.
@@ -260,8 +260,11 @@ impl LargeReader {
                 if read.len() != ahead {
                     return Err(source.error(StoreErrorKind::Corrupt(source.digest)));
                 }
-                (*block, *at) = (read, offset);
-                Ok(block.slice(..wanted))
+                let taken = read.slice(..wanted);
+                if allowed > 0 {
+                    (*block, *at) = (read, offset);
+                }
+                Ok(taken)
             }
             Reading::Failed(error) => Err(error.clone()),
             Reading::InOrder(_) => Err(source.error(StoreErrorKind::Unavailable("read again".into()))),
