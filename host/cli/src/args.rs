@@ -448,8 +448,12 @@ mod tests {
     /// Whatever is typed is an argument or a mistake, and a mistake is told with a code and without driving the terminal.
     #[test]
     fn naughty_strings_are_arguments_or_mistakes() {
-        let list = include_str!("../../../tests/data/naughty/blns.json");
-        let mut list: Vec<String> = serde_json::from_str(list).unwrap();
+        let editions = [
+            include_str!("../../../tests/data/naughty/blns.json"),
+            include_str!("../../../tests/data/naughty/blns-python.json"),
+        ];
+        let mut list: Vec<String> =
+            editions.iter().flat_map(|text| serde_json::from_str::<Vec<String>>(text).unwrap()).collect();
         list.extend(["\u{1b}]0;title\u{7}", "\u{9b}2J", "a\u{202e}b", "a\rb"].map(str::to_owned));
         for string in list {
             let text = string.as_str();

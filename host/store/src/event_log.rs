@@ -50,12 +50,17 @@ impl Durable {
     /// # Errors
     /// When the commit failed: what it held is not recorded, and neither is anything that was appended to the run later.
     pub async fn wait(&self) -> Result<(), StoreError> {
+        self.hurry();
+        self.settled().await
+    }
+
+    /// Has it committed at once, without waiting.
+    pub(crate) fn hurry(&self) {
         if let Some(hurry) = &self.hurry
             && self.settled.peek().is_none()
         {
             hurry();
         }
-        self.settled().await
     }
 
     /// Waits for as long as it takes: for those who want to know how it went, and can go on meanwhile.

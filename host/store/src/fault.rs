@@ -1,4 +1,5 @@
-//! Wrappers that make a store fail: the nth call fails, is late, reads too little, or succeeds and says that it failed.
+//! Wrappers that make a store fail: the nth call fails, is late, reads too little, succeeds and says that it failed, or is
+//! the one in which the power is cut.
 //!
 //! Compiled in always, so that tests of every crate (and a person who wants to see what happens) can use them.
 
@@ -15,11 +16,13 @@ use opyard_model::id::RunId;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::time::Timestamp;
 use opyard_model::value::ArtifactRef;
+use tokio::sync::watch;
 
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::{Accepted, Durable, EventLog};
 use crate::memo::{MemoAnswer, MemoStore};
+use crate::memory::MemoryStore;
 use crate::sqlite::lock;
 
 /// What goes wrong with a call.
@@ -33,6 +36,12 @@ pub enum Fault {
     Truncate,
     /// It is done, and says that it failed.
     LoseAcknowledgement,
+    /// It is not done, and neither is anything after it until [`Faults::restore_power`]. What was not synced is forgotten,
+    /// but for the first `luck` changes of each tenant. Needs [`Faults::power`].
+    PowerCut {
+        /// How many changes reached the disk though nobody had seen to it.
+        luck: usize,
+    },
 }
 
 /// A call that can go wrong.
@@ -73,6 +82,26 @@ struct Planned {
     once: HashMap<(Operation, u64), Fault>,
     /// Every so many calls.
     every: HashMap<Operation, (u64, Fault)>,
+    /// What loses its power.
+    powered: Option<MemoryStore>,
+    /// Runs with commits that failed.
+    lost: HashMap<RunId, Lost>,
+    power: watch::Sender<Power>,
+}
+
+/// Commits of a run that failed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lost {
+    commits: u64,
+    /// Its events were not read since: whoever appends builds on what was lost.
+    is_unread: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Power {
+    is_out: bool,
+    /// How often it was cut.
+    cuts: u64,
 }
 
 /// Which calls go wrong, and how. Cheap to clone; clones count together.
@@ -111,6 +140,42 @@ impl Faults {
         self
     }
 
+    /// Says what [`Fault::PowerCut`] is to happen to.
+    pub fn power(&self, store: &MemoryStore) -> &Self {
+        lock(&self.0).powered = Some(store.clone());
+        self
+    }
+
+    /// Ready once power is out. A process that lost its power does not go on: drop what uses the store.
+    pub async fn power_is_out(&self) {
+        let mut power = lock(&self.0).power.subscribe();
+        // The sender lives as long as `self`.
+        let _ = power.wait_for(|power| power.is_out).await;
+    }
+
+    /// Power is back. What was called before stays without an answer.
+    pub fn restore_power(&self) {
+        lock(&self.0).power.send_modify(|power| power.is_out = false);
+    }
+
+    fn cut_power(&self, luck: usize) {
+        let mut planned = lock(&self.0);
+        planned.power.send_modify(|power| *power = Power { is_out: true, cuts: power.cuts + 1 });
+        if let Some(store) = planned.powered.as_mut() {
+            store.cut_power(luck);
+        }
+    }
+
+    fn current_power(&self) -> Power {
+        *lock(&self.0).power.borrow()
+    }
+
+    /// The answer of a call, if power is and was there since it was made.
+    fn powered<T>(&self, since: Power, operation: Operation, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        let now = self.current_power();
+        if now.is_out || now != since { Err(failed(operation)) } else { answer }
+    }
+
     /// Nothing goes wrong any more.
     pub fn clear(&self) {
         let mut planned = lock(&self.0);
@@ -134,6 +199,27 @@ impl Faults {
         planned.once.remove(&(operation, count)).or(every)
     }
 
+    /// How many commits of a run failed, for one who appends to it.
+    fn lost(&self, run: RunId) -> Result<u64, StoreError> {
+        let lost = lock(&self.0).lost.get(&run).copied().unwrap_or_default();
+        if lost.is_unread { Err(failed(Operation::Append)) } else { Ok(lost.commits) }
+    }
+
+    /// What is said of the durability of an append that was made when `lost` commits of its run had failed: after one that
+    /// fails, all fail that were made before the run was read again.
+    async fn committed(&self, run: RunId, lost: u64, answer: Result<(), StoreError>) -> Result<(), StoreError> {
+        let answer = self.plain(Operation::Commit, std::future::ready(answer)).await;
+        let mut planned = lock(&self.0);
+        let now = planned.lost.entry(run).or_default();
+        if now.commits != lost {
+            return Err(failed(Operation::Commit));
+        }
+        if answer.is_err() {
+            *now = Lost { commits: lost + 1, is_unread: true };
+        }
+        answer
+    }
+
     /// Does `call`, with what goes wrong.
     async fn wrap<T>(
         &self,
@@ -141,11 +227,18 @@ impl Faults {
         call: impl Future<Output = Result<T, StoreError>>,
         truncate: impl FnOnce(T) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match self.next(operation) {
+        let power = self.current_power();
+        self.powered(power, operation, Ok(()))?;
+        let answer = match self.next(operation) {
             None => call.await,
             Some(Fault::Fail) => Err(failed(operation)),
+            Some(Fault::PowerCut { luck }) => {
+                self.cut_power(luck);
+                Err(failed(operation))
+            }
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(time).await;
+                self.powered(power, operation, Ok(()))?;
                 call.await
             }
             Some(Fault::Truncate) => truncate(call.await?),
@@ -153,7 +246,8 @@ impl Faults {
                 call.await?;
                 Err(failed(operation))
             }
-        }
+        };
+        self.powered(power, operation, answer)
     }
 
     async fn plain<T>(
@@ -203,13 +297,16 @@ impl EventLog for FaultStore<dyn EventLog> {
         expected: u64,
         events: Vec<(Timestamp, RunEvent)>,
     ) -> Result<Accepted, StoreError> {
+        let lost = self.faults.lost(run)?;
         let mut accepted = self.faults.plain(Operation::Append, self.inner.append(run, expected, events)).await?;
         let (faults, durable) = (self.faults.clone(), accepted.durable);
+        let settled = durable.clone();
         accepted.durable = Durable::new(async move {
             // Whoever is told of a failure folds again: what was accepted is on the disk by then, or never will be.
-            let answer = durable.wait().await;
-            faults.plain(Operation::Commit, std::future::ready(answer)).await
-        });
+            let answer = settled.settled().await;
+            faults.committed(run, lost, answer).await
+        })
+        .hurried_by(move || durable.hurry());
         Ok(accepted)
     }
 
@@ -218,7 +315,11 @@ impl EventLog for FaultStore<dyn EventLog> {
             events.truncate(events.len() / 2);
             Ok(events)
         };
-        self.faults.wrap(Operation::ReadEvents, self.inner.read(run, after, limit), half).await
+        let read = self.faults.wrap(Operation::ReadEvents, self.inner.read(run, after, limit), half).await?;
+        if let Some(lost) = lock(&self.faults.0).lost.get_mut(&run) {
+            lost.is_unread = false;
+        }
+        Ok(read)
     }
 
     fn follow(&self, run: RunId, after: u64) -> BoxStream<'static, Result<Recorded, StoreError>> {

@@ -1,6 +1,7 @@
 //! Whatever a person may hand over by mistake, or a stranger on purpose: each is answered once, with a code, the right exit
 //! code, and nothing that could drive a terminal.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use opyard_server::Project as Definitions;
@@ -15,10 +16,14 @@ components: { probe: { path: \"{{probe}}\" } }
 jobs: { work: { steps: { one: { op: probe.const, config: { value: 1 } }, two: { op: probe.noop, inputs: { after: [] }, after: [one] } } } }
 ";
 
-/// The Big List of Naughty Strings, and some of our own.
+/// The Big List of Naughty Strings in two editions, and some of our own.
 fn naughty() -> Vec<String> {
-    let list = std::fs::read_to_string(root().join("tests/data/naughty/blns.json")).unwrap();
-    let mut list: Vec<String> = serde_json::from_str(&list).unwrap();
+    let mut list = BTreeSet::new();
+    for edition in ["blns.json", "blns-python.json"] {
+        let text = std::fs::read_to_string(root().join("tests/data/naughty").join(edition)).unwrap();
+        list.extend(serde_json::from_str::<Vec<String>>(&text).unwrap());
+    }
+    let mut list: Vec<_> = list.into_iter().collect();
     let own =
         ["\u{1b}]0;title\u{7}", "\u{9b}2J", "a\u{202e}b", "a\rb", "x\u{0}y", "a\nb", "\u{feff}", ".", "..", "a.b.c"];
     list.extend(own.map(str::to_owned));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use opyard_engine::{Engine, EngineError, EngineSettings, Launch, Parts};
+use opyard_engine::{Engine, EngineError, EngineSettings, Launch, Parts, RunEnd};
 use opyard_model::event::{Recorded, RunStatus};
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::plan::{FailurePolicy, Plan};
@@ -46,8 +46,11 @@ struct Keeping {
 #[async_trait]
 impl StepExecutor for Keeping {
     async fn execute(&self, request: StepRequest, said: &dyn Said) -> StepOutcome {
-        self.player.keep(&request, &*self.artifacts).await;
-        self.player.execute(request, said).await
+        match self.player.keep(&request, &*self.artifacts).await {
+            Ok(()) => self.player.execute(request, said).await,
+            // Only without power, and without power nothing goes on.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -72,55 +75,69 @@ impl History {
             (1u64..5_000).prop_map(|ms| Fault::Delay(Duration::from_millis(ms))),
         ];
         let fault = (0..OPERATIONS.len(), 1u64..40, fault);
+        let cut = (0..OPERATIONS.len(), 1u64..12, (0usize..40).prop_map(|luck| Fault::PowerCut { luck }));
         let strategy = (
             plans::plans(15),
             1usize..5,
             proptest::option::weighted(0.2, 0u64..20_000),
             proptest::collection::vec(fault, 0..6),
+            proptest::collection::vec(cut, 0..4),
         );
-        let ((plan, scripts), slots, cancel, faults) = strategy.new_tree(&mut runner).unwrap().current();
+        let ((plan, scripts), slots, cancel, faults, cuts) = strategy.new_tree(&mut runner).unwrap().current();
         Self {
             plan,
             scripts,
             slots,
             cancel_at: cancel.map(Duration::from_millis),
-            faults: faults.into_iter().map(|(operation, nth, fault)| (OPERATIONS[operation], nth, fault)).collect(),
+            faults: (faults.into_iter().chain(cuts))
+                .map(|(operation, nth, fault)| (OPERATIONS[operation], nth, fault))
+                .collect(),
         }
     }
 
-    /// Plays it from an empty yard to the end of the run; whoever drives gives up now and then, and drives again.
-    fn play(&self) -> Vec<Recorded> {
+    /// Plays it from an empty yard to the end of the run; whoever drives gives up now and then, or loses power and all that
+    /// was not synced, and drives again.
+    fn play(&self) -> Played {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let clock: Arc<dyn Clock> = Arc::new(Time(Instant::now()));
-            let tenant = MemoryStore::new(Arc::clone(&clock)).tenant(&TenantId::default());
+            let store = MemoryStore::write_behind(Arc::clone(&clock));
             let faults = Faults::none();
-            let executor = Keeping {
-                player: Player { scripts: self.scripts.clone(), ..Player::default() },
-                artifacts: tenant.artifacts(),
-            };
-            let parts = Parts {
-                executor: Arc::new(executor),
-                events: faults.events(tenant.events()),
-                artifacts: faults.artifacts(tenant.artifacts()),
-                memos: faults.memos(tenant.memos()),
-                clock,
-            };
-            let settings = EngineSettings { max_concurrent_steps: self.slots, wasmtime: "none".into() };
-            let engine = Engine::new(TenantId::default(), parts, settings);
+            faults.power(&store);
+            let place = Place { tenant: store.tenant(&TenantId::default()), faults, clock };
             let (run, plan) = (RunId::from_parts(1, 1), Arc::new(self.plan.clone()));
             let launch = Launch { run, plan, tags: std::collections::BTreeMap::new(), use_memo: true, lineage: None };
-            engine.enqueue(launch).await.unwrap();
+            self.engine(&place).enqueue(launch).await.unwrap();
             for (operation, nth, fault) in &self.faults {
-                faults.at(*operation, *nth, *fault);
+                place.faults.at(*operation, *nth, *fault);
             }
-            self.drive(&engine, run).await;
-            events(&tenant, run).await.unwrap()
+            let (end, cuts) = self.drive(&place, run).await;
+            // Whoever was told of the end may lose power in the next moment.
+            store.cut_power(0);
+            Played { log: events(&place.tenant, run).await.unwrap(), end, cuts }
         })
     }
 
-    async fn drive(&self, engine: &Engine, run: RunId) {
-        let begun = Instant::now();
+    /// What a process begins with: nothing but what is stored.
+    fn engine(&self, place: &Place) -> Engine {
+        let Place { tenant, faults, clock } = place;
+        let artifacts = faults.artifacts(tenant.artifacts());
+        let player = Player { scripts: self.scripts.clone(), ..Player::default() };
+        let parts = Parts {
+            executor: Arc::new(Keeping { player, artifacts: Arc::clone(&artifacts) }),
+            events: faults.events(tenant.events()),
+            artifacts,
+            memos: faults.memos(tenant.memos()),
+            clock: Arc::clone(clock),
+        };
+        let settings = EngineSettings { max_concurrent_steps: self.slots, wasmtime: "none".into() };
+        Engine::new(TenantId::default(), parts, settings)
+    }
+
+    /// How the run ended, and how often power was cut until then.
+    async fn drive(&self, place: &Place, run: RunId) -> (RunEnd, u32) {
+        let (begun, mut cuts) = (Instant::now(), 0);
+        let mut engine = self.engine(place);
         for _ in 0..100 {
             let left = self.cancel_at.map(|at| at.saturating_sub(begun.elapsed()));
             let cancel = Box::pin(async move {
@@ -130,16 +147,27 @@ impl History {
                 }
                 "the history says so".to_owned()
             });
-            match engine.drive(run, cancel).await {
-                Ok(_) => return,
-                Err(EngineError::Store(_)) => {}
-                Err(error) => panic!("{error}"),
+            let driven = tokio::select! {
+                biased;
+                () = place.faults.power_is_out() => None,
+                driven = engine.drive(run, cancel) => Some(driven),
+            };
+            match driven {
+                Some(Ok(end)) => return (end, cuts),
+                // What was accepted and not acknowledged is on its way to the disk.
+                Some(Err(EngineError::Store(_))) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Some(Err(error)) => panic!("{error}"),
+                None => {
+                    cuts += 1;
+                    engine = self.engine(place);
+                    place.faults.restore_power();
+                }
             }
         }
         panic!("the run does not end");
     }
 
-    fn check(&self, log: &[Recorded]) {
+    fn check(&self, Played { log, end, .. }: &Played) {
         let mut state = RunState::new(Arc::new(self.plan.clone()));
         for recorded in log {
             state.apply(recorded).unwrap();
@@ -147,12 +175,28 @@ impl History {
         }
         let status = state.status().unwrap();
         assert!(status.is_final(), "{status:?}");
+        assert_eq!(status, end.status, "it was told otherwise");
         crate::drive::successes_are_single(log);
         assert!(state.instances().all(|(_, instance)| instance.state.is_final()));
         if status != RunStatus::Canceled && self.plan.on_failure == FailurePolicy::GoOn {
             assert_eq!(reference::ends_of(&state), reference::ends(&self.plan, &self.scripts));
         }
     }
+}
+
+/// Where a history plays.
+struct Place {
+    tenant: MemoryTenant,
+    faults: Faults,
+    clock: Arc<dyn Clock>,
+}
+
+/// What came of a history.
+#[derive(Debug, PartialEq)]
+struct Played {
+    log: Vec<Recorded>,
+    end: RunEnd,
+    cuts: u32,
 }
 
 async fn events(tenant: &MemoryTenant, run: RunId) -> Result<Vec<Recorded>, StoreError> {
@@ -176,11 +220,16 @@ fn one_seed_is_one_history() {
         }
         Err(_) => 0..500u64,
     };
+    let (mut histories, mut cuts) = (0, 0);
     for seed in seeds {
         let history = History::of(seed);
-        let log = history.play();
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.check(&log)));
+        let played = history.play();
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.check(&played)));
         assert!(checked.is_ok(), "seed {seed}: play it again with OPYARD_HISTORIES={seed}..{}", seed + 1);
-        assert_eq!(history.play(), log, "seed {seed} has two histories");
+        assert_eq!(history.play(), played, "seed {seed} has two histories");
+        histories += 1;
+        cuts += u32::from(played.cuts > 0);
     }
+    eprintln!("power was cut in {cuts} of {histories} histories");
+    assert!(histories < 100 || cuts * 5 >= histories, "power was cut in {cuts} of {histories} histories");
 }

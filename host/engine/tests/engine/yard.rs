@@ -289,11 +289,12 @@ pub(crate) struct Player {
 
 impl Player {
     /// Puts what a call will yield into a store.
-    pub(crate) async fn keep(&self, request: &StepRequest, artifacts: &dyn ArtifactStore) {
-        let (Call::Op(call), Some(step)) = (&request.call, &request.step) else { return };
+    pub(crate) async fn keep(&self, request: &StepRequest, artifacts: &dyn ArtifactStore) -> Result<(), StoreError> {
+        let (Call::Op(call), Some(step)) = (&request.call, &request.step) else { return Ok(()) };
         for bytes in self.played(call, step.attempt).2 {
-            artifacts.put(bytes).await.unwrap();
+            artifacts.put(bytes).await?;
         }
+        Ok(())
     }
 
     /// What a call yields, how it ends, and the bytes of what it yields.

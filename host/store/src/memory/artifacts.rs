@@ -7,17 +7,17 @@ use opyard_model::digest::Digest;
 use opyard_model::value::ArtifactRef;
 
 use super::MemoryTenant;
+use super::image::Change;
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
 use crate::error::{StoreError, StoreErrorKind};
-use crate::event_log::Durable;
 use crate::sqlite::artifacts::{SmallReader, check_small};
-use crate::sqlite::lock;
 
 impl MemoryTenant {
     fn store(&self, bytes: Bytes) -> Put {
         let artifact = ArtifactRef::of(&bytes);
-        lock(&self.0.kept).artifacts.insert(artifact.digest, bytes);
-        Put { artifact, durable: Durable::now() }
+        let mut kept = self.0.kept();
+        kept.change(self.0.clock.now(), Change::Put(artifact.digest, bytes));
+        Put { artifact, durable: self.0.durable(&kept) }
     }
 }
 
@@ -33,19 +33,27 @@ impl ArtifactStore for MemoryTenant {
     }
 
     async fn get(&self, digest: Digest) -> Result<Box<dyn ArtifactReader>, StoreError> {
-        let bytes = lock(&self.0.kept).artifacts.get(&digest).cloned();
+        let bytes = self.0.kept().accepted.artifacts.get(&digest).cloned();
         let missing = || StoreError::new("opening an artifact", StoreErrorKind::Missing(digest));
         Ok(Box::new(SmallReader { digest, bytes: bytes.ok_or_else(missing)? }))
     }
 
     async fn keep(&self, digests: &[Digest]) -> Result<(), StoreError> {
-        let kept = lock(&self.0.kept);
-        let missing = digests.iter().find(|digest| !kept.artifacts.contains_key(digest));
-        missing.map_or(Ok(()), |digest| Err(StoreError::new("keeping artifacts", StoreErrorKind::Missing(*digest))))
+        let durable = {
+            let kept = self.0.kept();
+            if let Some(digest) = digests.iter().find(|digest| !kept.accepted.artifacts.contains_key(digest)) {
+                return Err(StoreError::new("keeping artifacts", StoreErrorKind::Missing(*digest)));
+            }
+            self.0.durable(&kept)
+        };
+        durable.wait().await
     }
 
     fn list(&self) -> BoxStream<'static, Result<ArtifactRef, StoreError>> {
-        let all: Vec<_> = lock(&self.0.kept)
+        let all: Vec<_> = self
+            .0
+            .kept()
+            .accepted
             .artifacts
             .iter()
             .map(|(digest, bytes)| Ok(ArtifactRef { digest: *digest, size: bytes.len() as u64 }))

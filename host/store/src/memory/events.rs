@@ -9,10 +9,10 @@ use opyard_model::id::RunId;
 use opyard_model::time::Timestamp;
 
 use super::MemoryTenant;
+use super::image::Change;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::event_log::{Accepted, Durable, EventLog};
+use crate::event_log::{Accepted, EventLog};
 use crate::sqlite::events::{check_first, encode, named};
-use crate::sqlite::lock;
 use crate::sqlite::writer::ends_run;
 
 #[async_trait]
@@ -26,34 +26,39 @@ impl EventLog for MemoryTenant {
         let context = "appending to a run";
         let (events, _) = encode(events)?;
         check_first(expected, &events)?;
-        let mut kept = lock(&self.0.kept);
-        let last = kept.runs.get(&run).map_or(0, |events| events.len() as u64);
+        let mut kept = self.0.kept();
+        let last = kept.accepted.runs.get(&run).map_or(0, |events| events.len() as u64);
         if last != expected {
             return Err(StoreError::new(context, StoreErrorKind::Conflict { run, expected, last }));
         }
-        let missing =
-            events.iter().flat_map(|encoded| named(&encoded.event)).find(|digest| !kept.artifacts.contains_key(digest));
+        let missing = events
+            .iter()
+            .flat_map(|encoded| named(&encoded.event))
+            .find(|digest| !kept.accepted.artifacts.contains_key(digest));
         if let Some(digest) = missing {
             return Err(StoreError::new(context, StoreErrorKind::Missing(digest)));
         }
         let mut seq = last;
-        let new = events.into_iter().map(|encoded| {
-            seq += 1;
-            Recorded { run, seq, at: encoded.at, event: encoded.event }
-        });
-        if new.len() > 0 {
-            kept.runs.entry(run).or_default().extend(new);
+        let new: Vec<_> = events
+            .into_iter()
+            .map(|encoded| {
+                seq += 1;
+                Recorded { run, seq, at: encoded.at, event: encoded.event }
+            })
+            .collect();
+        if !new.is_empty() {
+            kept.change(self.0.clock.now(), Change::Append(run, new));
         }
+        let durable = self.0.durable(&kept);
         drop(kept);
         self.0.news.send_replace(());
-        Ok(Accepted { last_seq: seq, durable: Durable::now() })
+        Ok(Accepted { last_seq: seq, durable })
     }
 
     async fn read(&self, run: RunId, after: u64, limit: usize) -> Result<Vec<Recorded>, StoreError> {
-        let kept = lock(&self.0.kept);
+        let kept = self.0.kept();
         let after = usize::try_from(after).unwrap_or(usize::MAX);
-        let events = kept.runs.get(&run).map_or(&[][..], Vec::as_slice);
-        Ok(events.iter().skip(after).take(limit).cloned().collect())
+        Ok(kept.durable_events(run).iter().skip(after).take(limit).cloned().collect())
     }
 
     fn follow(&self, run: RunId, after: u64) -> BoxStream<'static, Result<Recorded, StoreError>> {

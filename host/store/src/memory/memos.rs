@@ -7,11 +7,12 @@ use opyard_model::id::RunId;
 use opyard_model::memo::{MemoEntry, MemoKey};
 
 use super::MemoryTenant;
+use super::image::Change;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::Durable;
 use crate::memo::{MAX_ENTRY, MAX_LEASE, MemoAnswer, MemoStore};
 use crate::sqlite::claims::Asked;
-use crate::sqlite::{lock, unreadable};
+use crate::sqlite::unreadable;
 
 #[async_trait]
 impl MemoStore for MemoryTenant {
@@ -24,12 +25,13 @@ impl MemoStore for MemoryTenant {
     ) -> Result<Vec<MemoAnswer>, StoreError> {
         let now = self.0.clock.now();
         let until = now.after(lease.min(MAX_LEASE));
-        let mut kept = lock(&self.0.kept);
+        let mut kept = self.0.kept();
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
-            let hit = kept.memos.get(key).filter(|entry| {
+            let image = &kept.accepted;
+            let hit = image.memos.get(key).filter(|entry| {
                 max_age.is_none_or(|age| now.since(entry.at) <= age)
-                    && entry.outputs.iter().all(|output| kept.artifacts.contains_key(&output.value.artifact.digest))
+                    && entry.outputs.iter().all(|output| image.artifacts.contains_key(&output.value.artifact.digest))
             });
             if let Some(entry) = hit {
                 answers.push(MemoAnswer::Hit(Box::new(entry.clone())));
@@ -38,7 +40,9 @@ impl MemoStore for MemoryTenant {
             answers.push(match kept.claims.ask(&self.0.name, *key, holder, (now, until)) {
                 Asked::Busy(wait) => MemoAnswer::Busy { wait },
                 Asked::Taken | Asked::Renewed => {
-                    kept.memos.remove(key);
+                    if kept.accepted.memos.contains_key(key) {
+                        kept.change(now, Change::Forget(*key));
+                    }
                     MemoAnswer::Miss
                 }
             });
@@ -53,18 +57,18 @@ impl MemoStore for MemoryTenant {
             let reason = format!("{size} bytes of memo; {MAX_ENTRY} are the limit");
             return Err(StoreError::new(context, StoreErrorKind::TooLarge(reason)));
         }
-        let mut kept = lock(&self.0.kept);
+        let mut kept = self.0.kept();
         kept.claims.settle(&self.0.name, entry.key);
         let digests = entry.outputs.iter().map(|output| output.value.artifact.digest);
-        if let Some(digest) = digests.into_iter().find(|digest| !kept.artifacts.contains_key(digest)) {
+        if let Some(digest) = digests.into_iter().find(|digest| !kept.accepted.artifacts.contains_key(digest)) {
             return Err(StoreError::new(context, StoreErrorKind::Missing(digest)));
         }
-        kept.memos.entry(entry.key).or_insert(entry);
-        Ok(Durable::now())
+        kept.change(self.0.clock.now(), Change::Remember(entry));
+        Ok(self.0.durable(&kept))
     }
 
     async fn release(&self, key: MemoKey, holder: RunId) -> Result<(), StoreError> {
-        lock(&self.0.kept).claims.release(&self.0.name, key, holder);
+        self.0.kept().claims.release(&self.0.name, key, holder);
         Ok(())
     }
 }

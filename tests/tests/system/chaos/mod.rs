@@ -11,13 +11,17 @@ use std::process::Output;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use opyard_server::Yard;
+use futures::TryStreamExt;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::event::{Recorded, RunEvent, RunStatus};
+use opyard_server::model::id::TenantId;
 use opyard_server::model::state::Tally;
+use opyard_server::model::value::ArtifactRef;
 use opyard_server::store::crash::CrashPoint;
+use opyard_server::store::error::StoreErrorKind;
 use opyard_server::store::gc::{GcReport, Retention};
 use opyard_server::store::run::{RunFilter, RunSummary};
+use opyard_server::{Yard, YardSettings};
 
 use self::job::{Job, Random};
 use self::power::Power;
@@ -218,10 +222,40 @@ fn check(project: &Project, job: &Job, acknowledged: &BTreeSet<String>, told: &s
         for summary in &runs {
             check_run(&yard, summary, job, told).await;
         }
+        let there: Vec<_> = yard.tenant_store().artifacts().list().try_collect().await.unwrap();
         yard.close().await;
+        check_stranger(project, &runs, &there, told).await;
     });
+    check_memo(project, told);
     let kept = std::fs::read_to_string(project.path().join("files/word.txt")).unwrap();
     assert_eq!(kept, "kept", "{told}");
+}
+
+/// Nothing crosses to another tenant: neither in the open, nor to one who knows ids and digests.
+async fn check_stranger(project: &Project, runs: &[RunSummary], artifacts: &[ArtifactRef], told: &str) {
+    let tenant = TenantId::new("stranger").unwrap();
+    let yard = Yard::open(&YardSettings { tenant, ..YardSettings::new(project.path().join(".opyard")) }).unwrap();
+    let store = yard.tenant_store();
+    assert_eq!(store.runs(RunFilter::default()).await.unwrap(), [], "{told}");
+    assert_eq!(store.artifacts().list().try_collect::<Vec<_>>().await.unwrap(), [], "{told}");
+    for summary in runs {
+        assert_eq!(store.events().read(summary.run, 0, 1).await.unwrap(), [], "{told}");
+    }
+    assert!(!artifacts.is_empty(), "{told}");
+    for artifact in artifacts {
+        let opened = store.artifacts().get(artifact.digest).await.map(|reader| reader.artifact());
+        assert_eq!(opened.unwrap_err().kind, StoreErrorKind::Missing(artifact.digest), "{told}");
+    }
+    yard.close().await;
+}
+
+/// No lease without an owner: all runs have ended, and no key of the memo is claimed.
+fn check_memo(project: &Project, told: &str) {
+    let database = rusqlite::Connection::open(project.path().join(".opyard/opyard.db")).unwrap();
+    let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM memo_claims"), 0, "{told}: a key of the memo is claimed");
+    assert!(count("SELECT count(*) FROM memo WHERE tenant = 'default'") > 0, "{told}");
+    assert_eq!(count("SELECT count(*) FROM memo WHERE tenant <> 'default'"), 0, "{told}");
 }
 
 async fn check_run(yard: &Yard, summary: &RunSummary, job: &Job, told: &str) {
