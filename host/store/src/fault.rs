@@ -208,6 +208,8 @@ impl Faults {
     /// What is said of the durability of an append that was made when `lost` commits of its run had failed: after one that
     /// fails, all fail that were made before the run was read again.
     async fn committed(&self, run: RunId, lost: u64, answer: Result<(), StoreError>) -> Result<(), StoreError> {
+        // What fails by itself drops its tail by itself.
+        answer.as_ref().map_err(StoreError::clone)?;
         let answer = self.plain(Operation::Commit, std::future::ready(answer)).await;
         let mut planned = lock(&self.0);
         let now = planned.lost.entry(run).or_default();
