@@ -32,8 +32,17 @@ enum Found {
     Entry(Box<MemoEntry>),
     /// Someone in another process computes it.
     Claimed(Timestamp),
-    /// Nothing, or (made then) something that cannot be used.
-    Nothing(Option<Timestamp>),
+    /// Nothing that could be used.
+    Nothing(Left),
+}
+
+/// What is in the database of a key that has no result.
+#[derive(Default)]
+struct Left {
+    /// When the result that is there was made: it is too old, or not whole.
+    stale: Option<Timestamp>,
+    /// A claim of this process, or one that nobody holds any more.
+    claim: bool,
 }
 
 #[async_trait]
@@ -69,17 +78,19 @@ impl MemoStore for SqliteMemos {
             .zip(asked)
             .zip(found)
             .map(|((key, asked), found)| {
-                let (answer, stale) = match (found, asked) {
-                    (Found::Entry(entry), _) => (MemoAnswer::Hit(entry), None),
-                    (_, Asked::Busy(wait)) => (MemoAnswer::Busy { wait }, None),
-                    (Found::Claimed(until), Asked::Taken) => (MemoAnswer::Busy { wait: wait_for(until, now) }, None),
-                    (Found::Claimed(_), Asked::Renewed) => (MemoAnswer::Miss, None),
-                    (Found::Nothing(stale), Asked::Taken | Asked::Renewed) => (MemoAnswer::Miss, stale),
+                let there = Left { stale: None, claim: true };
+                let (answer, left) = match (found, asked) {
+                    (Found::Entry(entry), _) => (MemoAnswer::Hit(entry), there),
+                    (_, Asked::Busy(wait)) => (MemoAnswer::Busy { wait }, there),
+                    (Found::Claimed(until), Asked::Taken) => (MemoAnswer::Busy { wait: wait_for(until, now) }, there),
+                    (Found::Claimed(_), Asked::Renewed) => (MemoAnswer::Miss, there),
+                    (Found::Nothing(left), Asked::Taken | Asked::Renewed) => (MemoAnswer::Miss, left),
                 };
                 match answer {
                     MemoAnswer::Miss => {
-                        let tenant = self.tenant.clone();
-                        to_show.push(ClaimRow { tenant, key: *key, holder, until: Some(until), stale });
+                        let (tenant, key, until) = (self.tenant.clone(), *key, Some(until));
+                        let is_new = asked == Asked::Taken && !left.claim;
+                        to_show.push(ClaimRow { tenant, key, holder, until, stale: left.stale, is_new });
                     }
                     MemoAnswer::Hit(_) | MemoAnswer::Busy { .. } if asked == Asked::Taken => {
                         lock(&shared.claims).release(&self.tenant, *key, holder);
@@ -141,7 +152,7 @@ impl MemoStore for SqliteMemos {
         let shared = &*self.shared;
         if lock(&shared.claims).release(&self.tenant, key, holder) {
             let room = shared.queue.reserve(128).await?;
-            let row = ClaimRow { tenant: self.tenant.clone(), key, holder, until: None, stale: None };
+            let row = ClaimRow { tenant: self.tenant.clone(), key, holder, until: None, stale: None, is_new: false };
             shared.queue.push(room, Command::Claims(vec![row]))?;
         }
         Ok(())
@@ -189,7 +200,7 @@ impl Asker<'_> {
             .query_row(params![self.tenant.as_str(), key.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
             .map_err(wrong)?;
-        let mut stale = None;
+        let mut left = Left::default();
         if let Some((at, json)) = row {
             // A row that this program cannot read is one that it cannot use: it computes the result again.
             let entry = serde_json::from_str::<MemoEntry>(&json).ok().filter(|entry| entry.key == key);
@@ -203,18 +214,20 @@ impl Asker<'_> {
                     return Ok(Found::Entry(Box::new(entry)));
                 }
             }
-            stale = Some(Timestamp::from_micros(at));
+            left.stale = Some(Timestamp::from_micros(at));
         }
-        let (process, now) = (&self.shared.process, self.now.as_micros());
         let claimed: Option<(i64, String)> = connection
-            .prepare_cached(
-                "SELECT until, process FROM memo_claims WHERE tenant = ?1 AND key = ?2 AND process <> ?3 AND until > ?4",
-            )
+            .prepare_cached("SELECT until, process FROM memo_claims WHERE tenant = ?1 AND key = ?2")
             .map_err(wrong)?
-            .query_row(params![self.tenant.as_str(), key.as_bytes(), process, now], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params![self.tenant.as_str(), key.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
             .map_err(wrong)?;
-        let claimed = claimed.filter(|(_, process)| !self.shared.presence.is_gone(process));
-        Ok(claimed.map_or(Found::Nothing(stale), |(until, _)| Found::Claimed(Timestamp::from_micros(until))))
+        let Some((until, process)) = claimed else { return Ok(Found::Nothing(left)) };
+        let until = Timestamp::from_micros(until);
+        if process != self.shared.process && until > self.now && !self.shared.presence.is_gone(&process) {
+            return Ok(Found::Claimed(until));
+        }
+        left.claim = true;
+        Ok(Found::Nothing(left))
     }
 }

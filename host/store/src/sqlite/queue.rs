@@ -67,6 +67,8 @@ pub(crate) struct ClaimRow {
     pub(crate) until: Option<Timestamp>,
     /// When the result that is there was made, if it cannot be used.
     pub(crate) stale: Option<Timestamp>,
+    /// No row of the key is in the database, so that none has to go when its result comes in the same batch.
+    pub(crate) is_new: bool,
 }
 
 /// Work of a control verb inside the transaction; what it returns is called with how the commit went.

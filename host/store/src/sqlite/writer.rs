@@ -132,9 +132,12 @@ impl Writer {
                 }
                 Command::Remember(row) => remember(&transaction, row, (gathered, &moment)),
                 Command::Claims(rows) => {
-                    for row in rows.drain(..) {
+                    for mut row in rows.drain(..) {
                         forget_stale(&transaction, &row).map_err(wrong)?;
-                        gathered.claims.insert((row.tenant.clone(), row.key), row);
+                        let key = (row.tenant.clone(), row.key);
+                        // What was to take a row back is to take it back still.
+                        row.is_new &= gathered.claims.get(&key).is_none_or(|before| before.is_new);
+                        gathered.claims.insert(key, row);
                     }
                     Ok(())
                 }
@@ -465,7 +468,7 @@ fn remember(
     let context = "recording a memo";
     let wrong = |error: rusqlite::Error| sqlite_error(context, &error);
     // Either way the key is free again.
-    if gathered.claims.remove(&(row.tenant.clone(), row.key)).is_none() {
+    if gathered.claims.remove(&(row.tenant.clone(), row.key)).is_none_or(|claim| !claim.is_new) {
         delete_claim(transaction, &row.tenant, row.key, None).map_err(wrong)?;
     }
     if row.after > 0 {

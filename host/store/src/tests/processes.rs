@@ -108,4 +108,8 @@ async fn memo_claims_are_seen_and_end_with_their_lease() {
     let made = entry(key, run(2), put.artifact, at(9));
     there.memos().record(made.clone()).await.unwrap().wait().await.unwrap();
     assert_eq!(here.memos().look_up(&[key], None, run(3), lease).await.unwrap(), [MemoAnswer::Hit(Box::new(made))]);
+    // Neither the claim that was over nor the one that led to the result stays.
+    let database = rusqlite::Connection::open(two.yard.folder.path().join("yard.db")).unwrap();
+    let left = database.query_row("SELECT count(*) FROM memo_claims", [], |row| row.get::<_, i64>(0));
+    assert_eq!(left.unwrap(), 0);
 }
