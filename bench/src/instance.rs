@@ -1,5 +1,6 @@
 //! What it costs to enter a guest: the sandbox beside wasmtime alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
@@ -116,7 +117,9 @@ fn request(tenant: TenantId, component: ComponentDigest) -> Result<StepRequest> 
         config: CanonicalJson::empty_object(),
         mapping_key: None,
         inputs: Vec::new(),
+        unchecked: Vec::new(),
         outputs: Vec::new(),
+        types: BTreeMap::new(),
         rights: Vec::new(),
         uses_execution: false,
         hermetic: true,

@@ -377,6 +377,8 @@ impl Report {
             | RunEvent::RunFailure { .. }
             | RunEvent::RunCanceling { .. }
             | RunEvent::RunCanceled
+            | RunEvent::TypeCheckSuccess { .. }
+            | RunEvent::TypeCheckFailure { .. }
             | RunEvent::StepInput { .. }
             | RunEvent::StepRestarted { .. }
             | RunEvent::StepMemoMissed { .. }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use opyard_model::event::TypeChecked;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::plan::{IoManagerSpec, Memo, Plan};
-use opyard_model::step::{Said, Saying, StepExecutor, StepResult};
+use opyard_model::step::{CheckCall, Said, Saying, StepExecutor, StepResult};
 use opyard_store::event_log::Durable;
 use opyard_store::memo::{MemoAnswer, MemoStore};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::request::{Whose, bound_output, check_outputs};
+use crate::request::{Typed, Whose, bound_output, check_outputs, typed};
 use crate::tasks::{Handled, News, Try};
 
 /// How long a claim on a key lasts; renewed while the step runs, freed this long after a crash.
@@ -101,6 +102,7 @@ impl LookUp {
         if check_outputs(step, &entry.outputs).is_err() {
             return self.missed(question, false);
         }
+        let Some(checked) = self.check_types(&question, &entry).await else { return self.missed(question, false) };
         let mut outputs = entry.outputs.clone();
         let mut handled = Vec::new();
         for yielded in &mut outputs {
@@ -130,6 +132,47 @@ impl LookUp {
                 _ => return self.missed(question, false),
             }
         }
-        let _ = self.news.send(News::MemoHit { of: question.of, entry, outputs, handled });
+        let _ = self.news.send(News::MemoHit { of: question.of, entry, outputs, checked, handled });
+    }
+
+    /// Checks what the entry holds against the types of now, where that was not done before. None: something of it is not what
+    /// its type says (running the step tells so), or nobody knows.
+    async fn check_types(&self, question: &Question, entry: &MemoEntry) -> Option<Vec<TypeChecked>> {
+        let step = self.plan.step(question.of.id.step);
+        let tenant = &self.whose.tenant;
+        let open: Vec<_> = typed(&self.plan, step, &entry.outputs)
+            .map(|typed| (typed.key(tenant), typed))
+            .filter(|(key, _)| !entry.checked.contains(key))
+            .collect();
+        let mut checked = Vec::new();
+        if open.is_empty() {
+            return Some(checked);
+        }
+        let keys: Vec<_> = open.iter().map(|(key, _)| *key).collect();
+        let answers = self.memos.look_up(&keys, None, self.whose.run, LEASE).await.unwrap_or_default();
+        let is_known = |nth: usize| matches!(answers.get(nth), Some(MemoAnswer::Hit(_)));
+        let mut is_right = true;
+        for (nth, (key, Typed { port, check, values })) in open.into_iter().enumerate() {
+            if is_known(nth) {
+                continue;
+            }
+            if is_right {
+                let values = values.into_iter().cloned().collect();
+                let call = CheckCall { port: port.clone(), check: check.clone(), values };
+                let request = self.whose.check_request(&self.plan, &question.of.id, call);
+                if let StepResult::Checked(passed) = self.executor.execute(request, &Silence).await.result {
+                    checked.extend(passed);
+                    let fact = MemoEntry { key, outputs: Vec::new(), said: Vec::new(), ..entry.clone() };
+                    // Without a record the check is made again another time.
+                    if self.memos.record(MemoEntry { checked: Vec::new(), ..fact }).await.is_ok() {
+                        continue;
+                    }
+                } else {
+                    is_right = false;
+                }
+            }
+            let _ = self.memos.release(key, self.whose.run).await;
+        }
+        is_right.then_some(checked)
     }
 }

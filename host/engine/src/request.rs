@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use opyard_model::component::TypeName;
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
-use opyard_model::id::{RunId, TenantId};
-use opyard_model::memo::{MemoKey, memo_key};
-use opyard_model::plan::{Grant, IoManagerSpec, Plan, ResourceSpec, Step, StepOutput};
+use opyard_model::id::{Name, RunId, TenantId};
+use opyard_model::memo::{MemoKey, check_key, memo_key};
+use opyard_model::plan::{Grant, IoManagerSpec, Plan, ResourceSpec, Source, Step, StepOutput, TypeCheck};
 use opyard_model::state::{InstanceId, RunState};
 use opyard_model::step::{
-    BoundInput, BoundOutput, Call, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity, StepRequest,
+    BoundInput, BoundOutput, Call, CheckCall, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity,
+    StepRequest,
 };
 use opyard_model::value::{ValueRef, Yielded};
 
@@ -53,6 +55,8 @@ impl Whose {
                 config: step.config.clone(),
                 mapping_key: id.key.clone(),
                 inputs: given.inputs,
+                unchecked: unchecked(plan, step).cloned().collect(),
+                types: types(plan, step),
                 outputs: step.outputs.iter().map(|output| bound_output(plan, output)).collect(),
                 rights: step.grants.iter().map(|grant| right(plan, grant)).collect(),
                 uses_execution: step.uses_execution,
@@ -60,6 +64,16 @@ impl Whose {
                 seed,
                 tags: self.tags(step),
             })),
+        }
+    }
+
+    /// The request that checks the values of an output that was found in the memo.
+    pub(crate) fn check_request(&self, plan: &Plan, id: &InstanceId, call: CheckCall) -> StepRequest {
+        StepRequest {
+            tenant: self.tenant.clone(),
+            step: Some(self.identity(plan, id, 0)),
+            limits: plan.step(id.step).limits.clone(),
+            call: Call::CheckType(Box::new(call)),
         }
     }
 
@@ -99,6 +113,56 @@ impl Whose {
             .field(&attempt.to_le_bytes());
         hasher.finish()
     }
+}
+
+/// The inputs whose values are in the plan, and of a type that has a check: no step has yielded them.
+fn unchecked<'a>(plan: &'a Plan, step: &'a Step) -> impl Iterator<Item = &'a Name> {
+    let given = step.inputs.iter().filter(|input| match &input.source {
+        Source::Given { value, .. } => plan.types.contains_key(&value.type_name),
+        Source::Unconnected
+        | Source::Output { .. }
+        | Source::Item { .. }
+        | Source::SameKey { .. }
+        | Source::FanIn { .. }
+        | Source::Collect { .. } => false,
+    });
+    given.map(|input| &input.port)
+}
+
+/// The checks that a step needs to know.
+fn types(plan: &Plan, step: &Step) -> BTreeMap<TypeName, TypeCheck> {
+    if plan.types.is_empty() {
+        return BTreeMap::new();
+    }
+    let given = step.inputs.iter().filter_map(|input| match &input.source {
+        Source::Given { value, .. } => Some(&value.type_name),
+        _ => None,
+    });
+    let names = given.chain(step.outputs.iter().map(|output| &output.type_name));
+    names.filter_map(|name| Some((name.clone(), plan.types.get(name)?.clone()))).collect()
+}
+
+/// What was yielded on an output whose type has a check.
+pub(crate) struct Typed<'a> {
+    pub(crate) port: &'a Name,
+    pub(crate) check: &'a TypeCheck,
+    pub(crate) values: Vec<&'a ValueRef>,
+}
+
+impl Typed<'_> {
+    /// Names the fact that the values have passed.
+    pub(crate) fn key(&self, tenant: &TenantId) -> MemoKey {
+        check_key(tenant, self.check, self.values.iter().copied())
+    }
+}
+
+/// Of what a step yielded, that which is of types that have a check.
+pub(crate) fn typed<'a>(plan: &'a Plan, step: &'a Step, outputs: &'a [Yielded]) -> impl Iterator<Item = Typed<'a>> {
+    let checked = step.outputs.iter().filter_map(|output| Some((&output.port, plan.types.get(&output.type_name)?)));
+    checked.filter_map(|(port, check)| {
+        let values: Vec<_> = outputs.iter().filter(|one| one.port == *port).map(|one| &one.value).collect();
+        (!values.is_empty()).then_some(Typed { port, check, values })
+    })
 }
 
 /// The step has no effect outside, and reads nothing from there: it may run before what it builds on is on disk.

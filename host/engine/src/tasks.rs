@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use opyard_model::error::Code;
+use opyard_model::event::TypeChecked;
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
@@ -48,6 +49,8 @@ pub(crate) enum News {
         of: Try,
         entry: Box<MemoEntry>,
         outputs: Vec<Yielded>,
+        /// The checks of types that were made anew.
+        checked: Vec<TypeChecked>,
         handled: Vec<Handled>,
     },
     /// Not found; `claimed` when the run holds the key from now on.

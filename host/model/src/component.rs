@@ -214,6 +214,19 @@ impl OpDefinition {
     }
 }
 
+/// A sensor, hook, type checker or IO manager, as its component describes it. Checked: its name is a name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExtensionDefinition {
+    /// Its name within its component.
+    pub name: Name,
+    /// What it does.
+    pub description: Option<String>,
+    /// All that it may be linked to beyond the plain interfaces.
+    pub resources: Vec<ResourceRequirement>,
+    /// JSON Schema (2020-12) of its config or parameters; none = takes none.
+    pub config_schema: Option<CanonicalJson>,
+}
+
 /// What is known of a component: its identity, what its binary imports, and what it says of its ops.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComponentDescription {
@@ -227,6 +240,9 @@ pub struct ComponentDescription {
     pub exports: Vec<String>,
     /// Its ops, in its own order.
     pub ops: Vec<OpDefinition>,
+    /// Its type checkers, in its own order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub type_checkers: Vec<ExtensionDefinition>,
 }
 
 impl ComponentDescription {
@@ -234,5 +250,11 @@ impl ComponentDescription {
     #[must_use]
     pub fn op(&self, name: &str) -> Option<&OpDefinition> {
         self.ops.iter().find(|op| op.name.as_str() == name)
+    }
+
+    /// The type checker of that name.
+    #[must_use]
+    pub fn type_checker(&self, name: &str) -> Option<&ExtensionDefinition> {
+        self.type_checkers.iter().find(|checker| checker.name.as_str() == name)
     }
 }

@@ -73,6 +73,7 @@ codes! {
     115 ForbiddenImport "the op called an interface that it does not list";
     116 BadDescription "the component describes itself in a way that cannot be used";
     117 RetryPointless "the op asked for another try, which could only end the same way";
+    118 TypeCheckFailed "a value does not pass the check of its type";
     201 Syntax "the definitions file is not well-formed YAML";
     202 UnknownKey "a key that means nothing here";
     203 WrongShape "a value of the wrong kind (text for a list, say)";
@@ -117,6 +118,9 @@ codes! {
     242 MissingKey "a key that has to be there is not";
     243 NoDefinitions "no definitions file where one was looked for";
     244 BadCall "a call that cannot be answered as it was made";
+    245 UnknownExtension "no component ships this type checker";
+    246 BadSchema "a JSON Schema of the definitions that cannot be used";
+    247 ValueInvalid "a value of the definitions does not pass the check of its type";
     249 RunEnded "the run has ended already";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";

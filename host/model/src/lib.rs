@@ -14,6 +14,7 @@ pub mod limits;
 pub mod memo;
 pub mod metadata;
 pub mod plan;
+pub mod schema;
 pub mod selection;
 pub mod state;
 pub mod step;

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, FieldHasher};
 use crate::event::{AssetEvent, Expectation, MetricPoint};
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, TypeCheck};
 use crate::step::BoundInput;
 use crate::time::Timestamp;
-use crate::value::Yielded;
+use crate::value::{ValueRef, Yielded};
 
 /// Raised when the host gives guests different answers for the same question (clock, randomness, encodings), so that
 /// results of before are not taken for results of now. wasmtime's version is recorded, not keyed.
@@ -59,6 +59,30 @@ pub fn memo_key(
     hasher.finish()
 }
 
+/// Computes the key of the fact that the values of one output passed the check of their type: BLAKE3 over the check and the
+/// identities of the values, in order. A check has no other input.
+#[must_use]
+pub fn check_key<'a>(
+    tenant: &TenantId,
+    check: &TypeCheck,
+    values: impl ExactSizeIterator<Item = &'a ValueRef>,
+) -> MemoKey {
+    let mut hasher = FieldHasher::new("opyard check 1");
+    hasher.field(tenant.as_str().as_bytes()).field(&HOST_SEMANTICS.to_le_bytes());
+    match check {
+        TypeCheck::Schema { schema } => hasher.option(None).field(schema.as_str().as_bytes()),
+        TypeCheck::Checker { component, checker, params, .. } => hasher
+            .option(Some(component.as_bytes()))
+            .field(checker.as_str().as_bytes())
+            .field(params.as_str().as_bytes()),
+    };
+    hasher.count(values.len());
+    for value in values {
+        hasher.field(value.identity().as_bytes());
+    }
+    hasher.finish()
+}
+
 /// The stored fact "this op, with this config, on these inputs, gave these outputs", and what it said on the way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemoEntry {
@@ -78,6 +102,9 @@ pub struct MemoEntry {
     pub outputs: Vec<Yielded>,
     /// Events to say again.
     pub said: Vec<Resaid>,
+    /// Checks of types that the outputs have passed, as [`check_key`] names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checked: Vec<MemoKey>,
 }
 
 /// Something that an op said which is part of its result, so that a memo hit says it again.

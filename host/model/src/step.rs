@@ -2,19 +2,20 @@
 //!
 //! Request and outcome are plain serialisable data, never a handle or a path: the executor may be on another machine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::component::{ComponentDescription, Interface};
+use crate::component::{ComponentDescription, Interface, TypeName};
 use crate::digest::{ComponentDigest, Digest};
 use crate::error::Failure;
-use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress};
+use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress, TypeChecked};
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
-use crate::plan::{Access, IoManagerSpec, ResourceSpec, StepOutput};
+use crate::plan::{Access, IoManagerSpec, ResourceSpec, StepOutput, TypeCheck};
 use crate::value::{ValueRef, Yielded};
 
 /// Executes calls of components. Implemented by the sandbox; called by the engine and, for `Describe`, by the server.
@@ -62,6 +63,13 @@ pub enum Saying {
         manager: Name,
         /// Where it keeps the value.
         locator: CanonicalJson,
+    },
+    /// A value was checked against its type.
+    TypeChecked {
+        /// It is what its type says.
+        success: bool,
+        /// The check.
+        check: TypeChecked,
     },
     /// The step was told of a limit, or went beyond one that drops what is too much.
     LimitReached {
@@ -154,8 +162,14 @@ pub struct OpCall {
     pub mapping_key: Option<MappingKey>,
     /// Its inputs. Values on `nothing` ports are left out.
     pub inputs: Vec<BoundInput>,
+    /// Inputs whose values no step has yielded, so that nobody has checked them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<Name>,
     /// Its outputs.
     pub outputs: Vec<BoundOutput>,
+    /// The checks of the types of its ports.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<TypeName, TypeCheck>,
     /// What it may use.
     pub rights: Vec<ResourceRight>,
     /// It lists `execution`, and is told which run it is in.
@@ -178,12 +192,25 @@ pub struct HandleCall {
     pub value: ValueRef,
 }
 
+/// Values to check against their type, when no op runs that yields them (a memo hit).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckCall {
+    /// The output port that they were yielded on.
+    pub port: Name,
+    /// How they are checked.
+    pub check: TypeCheck,
+    /// The values; their artifacts are in the store.
+    pub values: Vec<ValueRef>,
+}
+
 /// What is asked of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
 pub enum Call {
     /// Run an op.
     Op(Box<OpCall>),
+    /// Check values against their type.
+    CheckType(Box<CheckCall>),
     /// Hand a value to an IO manager.
     HandleOutput(Box<HandleCall>),
     /// Say what the component ships. Pure: everything but `describe` traps.
@@ -241,6 +268,8 @@ pub enum StepResult {
     },
     /// The component said what it ships.
     Described(Box<ComponentDescription>),
+    /// Every value is what its type says: the checks, in order.
+    Checked(Vec<TypeChecked>),
     /// The IO manager took the value: `value.kept` is filled in.
     Handled(Box<ValueRef>),
     /// It did not succeed.

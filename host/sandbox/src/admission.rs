@@ -12,8 +12,12 @@ use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
 
 use crate::imports::{self, CONTRACT_VERSION, Known};
 
-/// The contract that this host speaks.
-const CONTRACT: &str = "opyard:op/ops@0.1.0";
+/// What a component exports that ships ops.
+pub(crate) const OPS: &str = "opyard:op/ops@0.1.0";
+/// What a component exports that ships type checkers.
+pub(crate) const TYPE_CHECKS: &str = "opyard:op/type-checks@0.1.0";
+/// Of what a component has to export one at least: the contract that this host speaks.
+const WORLDS: [&str; 2] = [OPS, TYPE_CHECKS];
 
 /// Most core modules of a component.
 const MAX_MODULES: usize = 64;
@@ -221,15 +225,21 @@ fn check_imports(found: &BTreeSet<String>) -> Result<(), Failure> {
 }
 
 fn check_exports(exports: &BTreeSet<String>) -> Result<(), Failure> {
-    if exports.contains(CONTRACT) {
-        return Ok(());
+    // Of another version, however much it exports of this one: its author means something else by it.
+    for world in WORLDS {
+        let name = world.split('@').next().unwrap_or(world);
+        let other =
+            |export: &&String| *export != world && export.strip_prefix(name).is_some_and(|v| v.starts_with('@'));
+        if let Some(other) = exports.iter().find(other) {
+            let text = format!("the component exports '{}'; this host calls '{world}'", sanitize(other, 200));
+            return Err(Failure::new(Code::ContractVersion, text));
+        }
     }
-    if let Some(other) = exports.iter().find(|export| export.starts_with("opyard:op/ops@")) {
-        let text = format!("the component exports '{}'; this host calls '{CONTRACT}'", sanitize(other, 200));
-        return Err(Failure::new(Code::ContractVersion, text));
+    if WORLDS.iter().any(|world| exports.contains(*world)) {
+        return Ok(());
     }
     let listed: Vec<_> = exports.iter().take(8).map(|export| format!("'{}'", sanitize(export, 100))).collect();
     let listed = if listed.is_empty() { "nothing".to_owned() } else { listed.join(", ") };
-    let text = format!("the component ships no ops: it exports {listed}, not '{CONTRACT}'");
+    let text = format!("the component ships no ops: it exports {listed}, not '{OPS}'");
     Err(Failure::new(Code::ComponentInvalid, text))
 }

@@ -1,4 +1,5 @@
-//! What `wit/` becomes on this side: traits that [`crate::host`] implements, and the calls into a guest.
+//! What `wit/` becomes on this side: traits that [`crate::host`] implements, and the calls into a guest: one world for each
+//! kind of thing that a component ships, all over the same imports.
 
 wasmtime::component::bindgen!({
     path: "../../wit",
@@ -26,3 +27,27 @@ wasmtime::component::bindgen!({
         "opyard:resources/object-store.store": crate::host::object_store::Store,
     },
 });
+
+/// Components that ship type checkers.
+pub(crate) mod checking {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        inline: "
+            package opyard:host;
+            world checking {
+                import opyard:op/values@0.1.0;
+                import opyard:op/events@0.1.0;
+                export opyard:op/type-checks@0.1.0;
+            }
+        ",
+        world: "opyard:host/checking",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: {
+            "opyard:op/types@0.1.0": super::opyard::op::types,
+            "opyard:op/definitions@0.1.0": super::opyard::op::definitions,
+            "opyard:op/values@0.1.0": super::opyard::op::values,
+            "opyard:op/events@0.1.0": super::opyard::op::events,
+        },
+    });
+}

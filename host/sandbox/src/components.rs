@@ -11,8 +11,9 @@ use tokio::sync::OnceCell;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::admission::{self, Admitted};
+use crate::admission::{self, Admitted, OPS, TYPE_CHECKS};
 use crate::bindings::StepPre;
+use crate::bindings::checking::CheckingPre;
 use crate::cache::{CacheIntegrity, CodeCache, Entry};
 use crate::compiler::{Compiler, refused};
 use crate::host::closed;
@@ -37,10 +38,11 @@ pub struct LoadedComponent {
     pub exports: Vec<String>,
 }
 
-/// A component that is ready to be instantiated.
+/// A component that is ready to be instantiated, as each of the worlds that it exports.
 pub(crate) struct Loaded {
     pub(crate) component: LoadedComponent,
-    pub(crate) pre: StepPre<HostState>,
+    pub(crate) ops: Option<StepPre<HostState>>,
+    pub(crate) checks: Option<CheckingPre<HostState>>,
 }
 
 /// All components of the process.
@@ -163,9 +165,13 @@ impl Components {
         .map_err(|error| refused(&error))?;
         let mut linker = self.linker.clone();
         closed::add_to_linker(&mut linker, &self.engine, &component).map_err(|error| refused(&error))?;
-        let pre = linker.instantiate_pre(&component).and_then(StepPre::new).map_err(|error| refused(&error))?;
+        let pre = linker.instantiate_pre(&component).map_err(|error| refused(&error))?;
+        let ships = |world: &str| admitted.exports.iter().any(|export| export == world);
+        let ops = ships(OPS).then(|| StepPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
+        let checks =
+            ships(TYPE_CHECKS).then(|| CheckingPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
         let Admitted { digest, size, imports, exports } = admitted;
-        Ok(Arc::new(Loaded { component: LoadedComponent { digest, size, imports, exports }, pre }))
+        Ok(Arc::new(Loaded { component: LoadedComponent { digest, size, imports, exports }, ops, checks }))
     }
 
     /// The component's machine code: from the cache, or compiled now.

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use opyard_model::component::{
-    Backoff, ComponentDescription, InputDefinition, Interface, Jitter, OpDefinition, OutputDefinition,
-    ResourceRequirement, RetryPolicy, TypeName,
+    Backoff, ComponentDescription, ExtensionDefinition, InputDefinition, Interface, Jitter, OpDefinition,
+    OutputDefinition, ResourceRequirement, RetryPolicy, TypeName,
 };
 use opyard_model::error::{Code, Failure, sanitize};
 use opyard_model::id::{MediaType, Name};
@@ -41,33 +41,33 @@ pub(crate) fn limits(asked: &Limits) -> Limits {
     }
 }
 
+/// What a component says that it ships.
+#[derive(Default)]
+pub(crate) struct Shipped {
+    pub(crate) ops: Vec<theirs::OpDefinition>,
+    pub(crate) type_checkers: Vec<theirs::ExtensionDefinition>,
+}
+
 /// Checks what `describe` gave.
 ///
 /// # Errors
 /// `OPY-116`, with the exact place.
-pub(crate) fn check(
-    component: &LoadedComponent,
-    ops: Vec<theirs::OpDefinition>,
-) -> Result<ComponentDescription, Failure> {
-    at_most(ops.len(), MAX_OPS, "ops", &Place("the component".to_owned()))?;
-    let mut names = HashSet::new();
-    let ops = ops
-        .into_iter()
-        .map(|definition| {
-            let op = op(definition)?;
-            if names.insert(op.name.clone()) {
-                Ok(op)
-            } else {
-                Err(Place(format!("op '{}'", op.name)).bad("there are two of that name"))
-            }
-        })
-        .collect::<Result<_, _>>()?;
+pub(crate) fn check(component: &LoadedComponent, shipped: Shipped) -> Result<ComponentDescription, Failure> {
+    let whole = Place("the component".to_owned());
+    at_most(shipped.ops.len(), MAX_OPS, "ops", &whole)?;
+    at_most(shipped.type_checkers.len(), MAX_OPS, "type checkers", &whole)?;
+    distinct(shipped.ops.iter().map(|op| op.name.as_str()), "op", &whole)?;
+    distinct(shipped.type_checkers.iter().map(|checker| checker.name.as_str()), "type checker", &whole)?;
+    let ops = shipped.ops.into_iter().map(op).collect::<Result<_, _>>()?;
+    let checkers = shipped.type_checkers.into_iter().map(|checker| extension(checker, "type checker"));
+    let type_checkers = checkers.collect::<Result<_, _>>()?;
     Ok(ComponentDescription {
         digest: component.digest,
         size: component.size,
         imports: component.imports.clone(),
         exports: component.exports.clone(),
         ops,
+        type_checkers,
     })
 }
 
@@ -118,6 +118,23 @@ fn op(op: theirs::OpDefinition) -> Result<OpDefinition, Failure> {
         tags: op.tags.iter().map(|(key, value)| (short(key), short(value))).collect(),
         retry_policy: op.retry_policy.map(retry_policy),
         deterministic: op.deterministic,
+    })
+}
+
+fn extension(extension: theirs::ExtensionDefinition, what: &str) -> Result<ExtensionDefinition, Failure> {
+    let place = Place(format!("{what} '{}'", sanitize(&extension.name, 80)));
+    let name = Name::new(&extension.name).map_err(|error| place.bad(error))?;
+    at_most(extension.resources.len(), MAX_PORTS, "resources", &place)?;
+    distinct(extension.resources.iter().map(|resource| resource.key.as_str()), "resource", &place)?;
+    let config_schema = match extension.config_schema {
+        None => None,
+        Some(schema) => Some(config_schema(&schema, &Place(format!("{}, config schema", place.0)))?),
+    };
+    Ok(ExtensionDefinition {
+        name,
+        description: text(extension.description),
+        resources: extension.resources.iter().map(|asked| resource(asked, &place)).collect::<Result<_, _>>()?,
+        config_schema,
     })
 }
 
@@ -266,9 +283,13 @@ mod tests {
         }
     }
 
+    fn shipped(ops: Vec<theirs::OpDefinition>) -> Shipped {
+        Shipped { ops, type_checkers: Vec::new() }
+    }
+
     fn checked(ops: Vec<theirs::OpDefinition>) -> Result<ComponentDescription, Failure> {
         let digest = ComponentDigest::from_bytes([0; 32]);
-        check(&LoadedComponent { digest, size: 1, imports: Vec::new(), exports: Vec::new() }, ops)
+        check(&LoadedComponent { digest, size: 1, imports: Vec::new(), exports: Vec::new() }, shipped(ops))
     }
 
     #[test]
@@ -301,6 +322,6 @@ mod tests {
             assert!(failure.description.starts_with(text), "{} / {text}", failure.description);
         }
         let twice = checked(vec![definition(), definition()]).unwrap_err();
-        assert_eq!(twice.description, "op 'op': there are two of that name");
+        assert_eq!(twice.description, "the component, op 'op': there are two of that name");
     }
 }

@@ -10,7 +10,7 @@ use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
 use wasmtime::component::HasData;
 
-use crate::state::HostState;
+use crate::state::{HostState, Work};
 use crate::trap::Stop;
 
 /// A set of interfaces that may be called.
@@ -96,7 +96,7 @@ impl<D: Door> Doorway<'_, D> {
     /// A trap, when the op does not list the interface, or has called too often.
     pub(crate) fn enter(&mut self) -> Result<&mut HostState, Stop> {
         if !self.state.doors.open::<D>() {
-            return Err(forbidden(D::IMPORT, self.state.op.is_none()));
+            return Err(forbidden(D::IMPORT, &self.state.work));
         }
         self.state.guard.count_call()?;
         Ok(self.state)
@@ -104,13 +104,15 @@ impl<D: Door> Doorway<'_, D> {
 }
 
 /// The trap of a call that is not let through.
-pub(crate) fn forbidden(import: &str, describing: bool) -> Stop {
+pub(crate) fn forbidden(import: &str, work: &Work) -> Stop {
     Stop::new(Failure::new(
         Code::ForbiddenImport,
-        if describing {
-            format!("the component called '{import}' while it described itself, which must need nothing")
-        } else {
-            format!("the op called '{import}', which it does not list")
+        match work {
+            Work::Describe => {
+                format!("the component called '{import}' while it described itself, which must need nothing")
+            }
+            Work::Op(_) => format!("the op called '{import}', which it does not list"),
+            Work::Check(_) => format!("the type checker called '{import}', which it does not have"),
         },
     ))
 }

@@ -13,6 +13,7 @@
 mod admission;
 mod bindings;
 mod cache;
+mod checking;
 mod compiler;
 mod components;
 mod cpu;
@@ -31,6 +32,7 @@ mod settings;
 mod state;
 mod surroundings;
 mod trap;
+mod visit;
 
 pub use cache::{CacheIntegrity, CodeCache};
 pub use compiler::{Compiler, InProcessCompiler};

@@ -11,6 +11,17 @@ use opyard_model::step::{Said, Saying};
 /// Longest log line, in bytes; a longer one is cut.
 const MAX_LINE: usize = 64 << 10;
 
+impl Said for Outbox {
+    /// What a type checker says beside the op, on its way out with what the op says.
+    fn say(&self, saying: Saying) {
+        match saying {
+            Saying::Log(line) => self.log(line.level, &line.message, line.fields),
+            Saying::TypeChecked { .. } => self.notice(saying),
+            other => self.event(other),
+        }
+    }
+}
+
 /// Takes what a call says from inside it, and hands it to [`Said`] from outside: a `wasmtime::Store` cannot hold a
 /// borrowed listener, and some sayings come from streams that do not see the store.
 #[derive(Debug)]

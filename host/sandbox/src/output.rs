@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use opyard_model::error::{Code, Failure};
+use opyard_model::event::Direction;
 use opyard_model::id::{MappingKey, TenantId};
 use opyard_model::metadata::MetadataEntry;
 use opyard_model::plan::{BaseType, IoManagerSpec};
@@ -14,17 +15,18 @@ use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::{IoManager, Slot};
 
+use crate::checking::Checked;
+use crate::executor::Inside;
 use crate::guard::Guard;
 use crate::json_check::{Check, Wrong};
 use crate::outbox::Outbox;
-use crate::surroundings::Surroundings;
 use crate::trap::Stop;
 
 /// Opens what a tenant keeps.
 #[derive(Clone)]
 pub(crate) struct Keeper {
     pub(crate) tenant: TenantId,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) inside: Arc<Inside>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
 }
 
@@ -179,7 +181,8 @@ impl OpState {
             kept: None,
         };
         if dynamic {
-            // An item is announced after its IO manager took it; a plain value waits for the op's success.
+            // An item is announced after its check, and after its IO manager took it; a plain value waits for the op's success.
+            self.check(bound, &value, outbox).await.map_err(CommitError::Wrong)?;
             self.keeper.keep(&self.step, bound, &mut value, outbox).await?;
             let item = Yielded { port: bound.output.port.clone(), value: value.clone() };
             outbox.notice(Saying::ItemCommitted(item));
@@ -202,13 +205,30 @@ impl OpState {
         ports.filter(|pair| missing(*pair)).map(|(bound, _)| bound.output.port.as_str()).collect()
     }
 
-    /// The op succeeded: hands plain values to their IO managers, and gives everything that was yielded, in port order.
-    pub(crate) async fn finish(self, outbox: &Outbox) -> Result<Vec<Yielded>, StoreError> {
+    /// Checks a value against its type.
+    async fn check(&self, bound: &BoundOutput, value: &ValueRef, outbox: &Outbox) -> Result<(), Failure> {
+        let Some(check) = self.call.types.get(&bound.output.type_name) else { return Ok(()) };
+        let checked = Checked { direction: Direction::Output, port: &bound.output.port, check };
+        let passed = self.keeper.check(&checked, value, outbox).await?;
+        outbox.notice(Saying::TypeChecked { success: true, check: passed });
+        Ok(())
+    }
+
+    /// The op succeeded: checks plain values, hands them to their IO managers once all have passed, and gives everything
+    /// that was yielded, in port order.
+    pub(crate) async fn finish(mut self, outbox: &Outbox) -> Result<Vec<Yielded>, Failure> {
+        let yielded = std::mem::take(&mut self.yielded);
+        for (bound, port) in self.call.outputs.iter().zip(&yielded) {
+            if let Some(value) = &port.value {
+                self.check(bound, value, outbox).await?;
+            }
+        }
         let mut all = Vec::new();
-        for (bound, port) in self.call.outputs.iter().zip(self.yielded) {
+        for (bound, port) in self.call.outputs.iter().zip(yielded) {
             let name = &bound.output.port;
             if let Some(mut value) = port.value {
-                self.keeper.keep(&self.step, bound, &mut value, outbox).await?;
+                let kept = self.keeper.keep(&self.step, bound, &mut value, outbox).await;
+                kept.map_err(|error| error.to_failure())?;
                 all.push(Yielded { port: name.clone(), value });
             }
             all.extend(port.items.into_iter().map(|value| Yielded { port: name.clone(), value }));
@@ -229,7 +249,7 @@ impl Keeper {
         if matches!(bound.manager, IoManagerSpec::Artifacts) {
             return Ok(());
         }
-        let Some(manager) = self.surroundings.artifacts.io_manager(&self.tenant, &bound.manager)? else {
+        let Some(manager) = self.inside.surroundings.artifacts.io_manager(&self.tenant, &bound.manager)? else {
             return Ok(());
         };
         let mut keys = step.key.mapping.clone();
@@ -266,7 +286,9 @@ impl Keeper {
             opened => return opened,
         };
         let (Some(kept), Some(spec)) = (&value.kept, manager) else { return Err(error) };
-        let Some(manager) = self.surroundings.artifacts.io_manager(&self.tenant, spec)? else { return Err(error) };
+        let Some(manager) = self.inside.surroundings.artifacts.io_manager(&self.tenant, spec)? else {
+            return Err(error);
+        };
         if self.load(&*manager, kept).await? != value.artifact {
             // What is there now is another value than the one that was yielded.
             return Err(error);

@@ -43,7 +43,7 @@ pub fn start(settings: &SandboxSettings) -> Result<Engine, SandboxError> {
         let kind = SandboxErrorKind::Settings("between 1 and 512 calls can be inside at one time".to_owned());
         return Err(SandboxError::new("reading the sandbox settings", kind));
     }
-    let engine = Engine::new(&config(settings.slots, max_memory))
+    let engine = Engine::new(&config(settings.slots + settings.checks(), max_memory))
         .map_err(|error| SandboxError::engine("starting the wasm engine", &error))?;
     tick(&engine)?;
     Ok(engine)

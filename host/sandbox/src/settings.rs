@@ -19,6 +19,13 @@ pub struct SandboxSettings {
     pub cache_dir: Option<PathBuf>,
 }
 
+impl SandboxSettings {
+    /// Places for type checkers, beside the slots: half as many.
+    pub(crate) fn checks(&self) -> u32 {
+        self.slots.div_ceil(2)
+    }
+}
+
 impl Default for SandboxSettings {
     /// Twice as many slots as cores, at least 4; 1 GiB; 64 MiB; no cache.
     fn default() -> Self {

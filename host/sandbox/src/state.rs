@@ -5,6 +5,7 @@ use std::sync::Arc;
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
 use opyard_model::step::Saying;
+use opyard_model::value::ValueRef;
 use opyard_resources::Resources;
 use opyard_store::error::{StoreError, StoreErrorKind};
 use wasmtime::component::ResourceTable;
@@ -12,6 +13,7 @@ use wasmtime::component::ResourceTable;
 use crate::bindings::opyard::op::types::IoError;
 use crate::gate::Doors;
 use crate::guard::{Guard, Limit};
+use crate::host::values::Reader;
 use crate::host::wasi::World;
 use crate::outbox::Outbox;
 use crate::output::OpState;
@@ -33,14 +35,37 @@ pub(crate) struct HostState {
     pub(crate) outbox: Arc<Outbox>,
     /// Clock and randomness.
     pub(crate) world: World,
-    /// The op and its ports; none while a component describes itself.
-    pub(crate) op: Option<OpState>,
+    /// What it is asked to do.
+    pub(crate) work: Work,
+}
+
+/// What a guest is asked to do.
+pub(crate) enum Work {
+    /// To describe itself.
+    Describe,
+    /// To be an op of a step, with these ports.
+    Op(Box<OpState>),
+    /// To check this value.
+    Check(Box<ValueRef>),
 }
 
 impl HostState {
     /// The op, for interfaces that are open to ops only.
     pub(crate) fn op(&mut self) -> Result<&mut OpState, Stop> {
-        self.op.as_mut().ok_or_else(|| Stop::because(Code::Invariant, "an interface of ops is open without an op"))
+        match &mut self.work {
+            Work::Op(op) => Ok(op),
+            Work::Describe | Work::Check(_) => Err(no_op()),
+        }
+    }
+
+    /// The value that a reader reads.
+    pub(crate) fn value(&self, reader: &Reader) -> Result<&ValueRef, Stop> {
+        let gone = || Stop::because(Code::Invariant, "a reader of a value that is not there");
+        match &self.work {
+            Work::Op(op) => op.call.inputs[reader.input].bound.values().get(reader.nth).ok_or_else(gone),
+            Work::Check(value) => Ok(value),
+            Work::Describe => Err(no_op()),
+        }
     }
 
     /// The answer to a call that met a limit.
@@ -65,4 +90,8 @@ impl HostState {
         self.guard.unavailable.get_or_insert(failure);
         IoError::Unavailable("the store does not answer".to_owned())
     }
+}
+
+fn no_op() -> Stop {
+    Stop::because(Code::Invariant, "an interface of ops is open without an op")
 }

@@ -1,7 +1,7 @@
 //! A definitions file and the components that it names.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -54,11 +54,29 @@ impl Project {
 
     async fn load_some(yard: &Yard, path: &Path, job: Option<&str>) -> Result<Self, YardError> {
         let (definitions, path) = Self::parse(path)?;
-        let needed = job.map(|job| definitions.components_of(job));
+        let all: BTreeSet<Name> = definitions.components().map(|(name, _)| name.clone()).collect();
+        let mut needed = job.map_or(all, |job| definitions.components_of(job));
         let mut described = BTreeMap::new();
         let mut problems = Diagnostics::default();
+        Self::describe_all(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
+        // What the ops say of their ports says whose type checkers are needed.
+        needed = definitions.components_of_types(described.values());
+        Self::describe_all(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
+        if problems.has_errors() {
+            return Err(problems.into());
+        }
+        Ok(Self { path, definitions, catalog: described.into_iter().collect() })
+    }
+
+    /// Describes those of `needed` that are not described yet.
+    async fn describe_all(
+        yard: &Yard,
+        definitions: &Definitions,
+        needed: &BTreeSet<Name>,
+        (described, problems): (&mut BTreeMap<Name, ComponentDescription>, &mut Diagnostics),
+    ) -> Result<(), YardError> {
         for (name, file) in definitions.components() {
-            if needed.as_ref().is_some_and(|needed| !needed.contains(name)) {
+            if !needed.contains(name) || described.contains_key(name) {
                 continue;
             }
             match Self::describe(yard, file).await {
@@ -73,10 +91,7 @@ impl Project {
                 Err(YardError::Definitions(more)) => problems.append(more),
             }
         }
-        if problems.has_errors() {
-            return Err(problems.into());
-        }
-        Ok(Self { path, definitions, catalog: described.into_iter().collect() })
+        Ok(())
     }
 
     async fn describe(yard: &Yard, file: &Path) -> Result<ComponentDescription, YardError> {

@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use opyard_server::model::error::{Code, Failure};
-use opyard_server::model::event::{AssetEvent, Level, Progress, Recorded, RunEvent};
+use opyard_server::model::event::{AssetEvent, Level, Progress, Recorded, RunEvent, TypeChecked};
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Usage;
 use opyard_server::model::value::Yielded;
@@ -39,6 +39,7 @@ pub(crate) fn style(event: &RunEvent) -> Style {
         | RunEvent::StepSkipped { .. }
         | RunEvent::StepUpForRetry { .. }
         | RunEvent::StepSuperseded { .. }
+        | RunEvent::TypeCheckFailure { .. }
         | RunEvent::LimitReached { .. }
         | RunEvent::GrantDenied { .. } => WARN,
         RunEvent::Log { line, .. } if line.level >= Level::Error => BAD,
@@ -141,6 +142,8 @@ pub(crate) fn told(event: &RunEvent) -> String {
             let description = expectation.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             format!("{} {met}{description}{}", expectation.label, again(*from_memo))
         }
+        RunEvent::TypeCheckSuccess { check, .. } => type_check(check, "is"),
+        RunEvent::TypeCheckFailure { check, .. } => type_check(check, "is not"),
         RunEvent::Metric { point, from_memo, .. } => {
             let at = point.step.map(|step| format!(" at {step}")).unwrap_or_default();
             format!("{} = {}{at}{}", point.name, metric(point.value), again(*from_memo))
@@ -151,6 +154,14 @@ pub(crate) fn told(event: &RunEvent) -> String {
         RunEvent::GrantDenied { key, .. } => format!("asked for '{key}', which it was not granted"),
         RunEvent::EngineEvent { message, .. } => message.clone(),
     }
+}
+
+/// A value and its type.
+fn type_check(check: &TypeChecked, verdict: &str) -> String {
+    let TypeChecked { port, mapping_key, type_name, by, description, .. } = check;
+    let key = mapping_key.as_ref().map(|key| format!("[{key}]")).unwrap_or_default();
+    let description = description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    format!("{port}{key} {verdict} a {type_name} by {by}{description}")
 }
 
 /// The value of a metric.

@@ -1,6 +1,9 @@
 //! A component file in plain words.
 
-use opyard_server::model::component::{InputDefinition, Interface, OpDefinition, OutputDefinition};
+use opyard_server::model::component::{
+    ExtensionDefinition, InputDefinition, Interface, OpDefinition, OutputDefinition,
+};
+use opyard_server::model::json::CanonicalJson;
 use opyard_server::{Inspected, InspectedOp};
 
 use crate::render::style::{DIM, GOOD, TITLE, WARN, paint};
@@ -23,6 +26,7 @@ pub(crate) fn component(name: &str, inspected: &Inspected) -> String {
     )];
     parts.push(reach(&component.imports));
     parts.extend(inspected.ops.iter().map(op));
+    parts.extend(component.type_checkers.iter().map(type_checker));
     parts.join("\n\n")
 }
 
@@ -95,14 +99,25 @@ fn op(inspected: &InspectedOp) -> String {
             policy.max_retries
         ));
     }
-    match &op.config_schema {
+    lines.push(config("config", op.config_schema.as_ref()));
+    lines.join("\n")
+}
+
+fn type_checker(checker: &ExtensionDefinition) -> String {
+    let mut lines = vec![format!("{} {}", paint(DIM, "type checker"), paint(TITLE, &checker.name))];
+    lines.extend(checker.description.as_deref().map(|words| text::block(words, "  ")));
+    lines.push(config("parameters", checker.config_schema.as_ref()));
+    lines.join("\n")
+}
+
+fn config(what: &str, schema: Option<&CanonicalJson>) -> String {
+    match schema {
         Some(schema) => {
             let schema = text::block(&format!("{:#}", schema.to_value()), "    ");
-            lines.push(format!("  {}\n{schema}", paint(DIM, "config schema")));
+            format!("  {}\n{schema}", paint(DIM, format_args!("{what} schema")))
         }
-        None => lines.push(format!("  {} none", paint(DIM, "config"))),
+        None => format!("  {} none", paint(DIM, what)),
     }
-    lines.join("\n")
 }
 
 fn ports(op: &OpDefinition) -> Vec<String> {
@@ -194,6 +209,12 @@ mod tests {
             inputs: vec![],
             ..op.clone()
         };
+        let checker = ExtensionDefinition {
+            name: name("table"),
+            description: Some("Checks columns and rows.".into()),
+            resources: vec![],
+            config_schema: Some(CanonicalJson::parse(r#"{"type":"object"}"#).unwrap()),
+        };
         let component = ComponentDescription {
             digest: ComponentDigest::from_bytes([0xab; 32]),
             size: 123_456,
@@ -207,6 +228,7 @@ mod tests {
             .into(),
             exports: vec![],
             ops: vec![op.clone(), hermetic.clone()],
+            type_checkers: vec![checker],
         };
         let ops = [op, hermetic].map(|op| InspectedOp { hermetic: op.is_hermetic(), leaks: op.leaks(), op });
         insta::assert_snapshot!(plain(&super::component("fit.wasm", &Inspected { component, ops: ops.into() })));

@@ -381,6 +381,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::RunDequeued
         | RunEvent::RunStarting
         | RunEvent::RunStart
+        | RunEvent::TypeCheckSuccess { .. }
         | RunEvent::StepInput { .. }
         | RunEvent::StepOutput { .. }
         | RunEvent::StepRestarted { .. }
@@ -403,6 +404,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         RunEvent::StepReused { .. } => Some("reused"),
         RunEvent::StepExpectationResult { .. } => Some("unexpected"),
         RunEvent::Log { .. } => Some("says"),
+        RunEvent::TypeCheckFailure { .. } => Some("wrong type"),
         RunEvent::LimitReached { .. } => Some("limit"),
         RunEvent::GrantDenied { .. } => Some("denied"),
         RunEvent::RunCanceling { .. } => Some("canceling"),

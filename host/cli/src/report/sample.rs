@@ -6,7 +6,8 @@ use std::time::Duration;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Attempt, Expectation, Level, LogLine, MetricPoint, Progress, Recorded, RunEvent, SkipReason,
+    AssetEvent, Attempt, Direction, Expectation, Level, LogLine, MetricPoint, Progress, Recorded, RunEvent, SkipReason,
+    TypeChecked,
 };
 use opyard_server::model::id::{MediaType, Name, RunId};
 use opyard_server::model::json::CanonicalJson;
@@ -21,6 +22,19 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn of(step: &str) -> Attempt {
     Attempt { step: step.parse().unwrap(), generation: 0, attempt: 0 }
+}
+
+/// A table that was checked, and what is wrong with it.
+fn checked(wrong: Option<&str>) -> TypeChecked {
+    TypeChecked {
+        direction: Direction::Output,
+        port: name("rows"),
+        mapping_key: None,
+        type_name: name("penguin_rows"),
+        by: "tables.table".into(),
+        description: wrong.map(Into::into),
+        metadata: vec![entry("rows", MetadataValue::Int(333))],
+    }
 }
 
 pub(crate) fn usage(millis: u64) -> Usage {
@@ -112,6 +126,8 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
             manager: name("reports"),
             locator: CanonicalJson::parse(r#"{"path":"train/card.md","size":3}"#).unwrap(),
         },
+        RunEvent::TypeCheckSuccess { of: of("fit"), check: checked(None) },
+        RunEvent::TypeCheckFailure { of: of("fit"), check: checked(Some("2 rows are wrong")) },
         RunEvent::AssetMaterialization { of: of("fit"), asset: asset(), from_memo: false },
         RunEvent::AssetObservation { of: of("fit"), asset: asset(), from_memo },
         RunEvent::StepExpectationResult {

@@ -133,6 +133,7 @@ impl Terminal {
         match event {
             RunEvent::StepFailure { .. }
             | RunEvent::StepUpForRetry { .. }
+            | RunEvent::TypeCheckFailure { .. }
             | RunEvent::LimitReached { .. }
             | RunEvent::GrantDenied { .. } => self.tell(report, recorded),
             RunEvent::Log { line, .. } if line.level >= opyard_server::model::event::Level::Warning => {

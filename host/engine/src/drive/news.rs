@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use opyard_model::digest::FieldHasher;
 use opyard_model::error::{Code, Failure};
-use opyard_model::event::{Attempt, RunEvent};
+use opyard_model::event::{Attempt, RunEvent, TypeChecked};
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
@@ -13,7 +13,7 @@ use opyard_store::crash::{self, CrashPoint};
 
 use super::{PAGE, Session};
 use crate::error::EngineError;
-use crate::request::check_outputs;
+use crate::request::{check_outputs, typed};
 use crate::retry::{Setback, after_setback};
 use crate::tasks::{Handled, News, Try};
 
@@ -31,6 +31,14 @@ pub(super) fn step_input(of: &Attempt, input: &BoundInput) -> RunEvent {
         values: u32::try_from(values.len()).unwrap_or(u32::MAX),
         identity: hasher.finish(),
     }
+}
+
+/// A result that was found in the memo, checked and handed to its IO managers.
+struct Hit {
+    entry: MemoEntry,
+    outputs: Vec<Yielded>,
+    checked: Vec<TypeChecked>,
+    handled: Vec<Handled>,
 }
 
 /// What becomes of the memo once the events of a piece of news are appended.
@@ -58,8 +66,8 @@ impl Session<'_> {
             match news {
                 News::Said { of, saying } => self.said(of, saying, &mut events),
                 News::Ended { of, outcome } => afterwards.push(self.ended(&of, outcome, &mut events)),
-                News::MemoHit { of, entry, outputs, handled } => {
-                    self.memo_hit(&of, *entry, outputs, handled, &mut events);
+                News::MemoHit { of, entry, outputs, checked, handled } => {
+                    self.memo_hit(&of, Hit { entry: *entry, outputs, checked, handled }, &mut events);
                 }
                 News::MemoMissed { of, key, claimed } => {
                     afterwards.push(self.memo_missed(&of, key, claimed, &mut events));
@@ -109,6 +117,7 @@ impl Session<'_> {
             | Saying::Progress(_)
             | Saying::ItemCommitted(_)
             | Saying::Handled { .. }
+            | Saying::TypeChecked { .. }
             | Saying::LimitReached { .. }
             | Saying::GrantDenied { .. } => None,
         };
@@ -133,6 +142,8 @@ impl Session<'_> {
             Saying::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo: false },
             Saying::ItemCommitted(output) => RunEvent::StepOutput { of, output },
             Saying::Handled { port, manager, locator } => RunEvent::HandledOutput { of, port, manager, locator },
+            Saying::TypeChecked { success: true, check } => RunEvent::TypeCheckSuccess { of, check },
+            Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
             Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
             Saying::GrantDenied { key } => RunEvent::GrantDenied { of, key },
         });
@@ -165,10 +176,9 @@ impl Session<'_> {
             },
             StepResult::Failure(failure) => Setback::Failed(failure),
             StepResult::Retry { description, delay } => Setback::AskedAgain { description, delay },
-            StepResult::Described(_) | StepResult::Handled(_) => Setback::Failed(Failure::new(
-                Code::Invariant,
-                "the executor answered another question than it was asked",
-            )),
+            StepResult::Described(_) | StepResult::Checked(_) | StepResult::Handled(_) => Setback::Failed(
+                Failure::new(Code::Invariant, "the executor answered another question than it was asked"),
+            ),
         };
         let step = self.state.plan().step(of.id.step);
         let event = after_setback(self.whose.run, step, &attempt, setback, usage, self.engine.clock.now());
@@ -207,32 +217,30 @@ impl Session<'_> {
     }
 
     fn entry(&self, key: MemoKey, of: &Try, outputs: &[Yielded], said: Vec<Resaid>) -> MemoEntry {
+        let plan = self.state.plan();
+        let step = plan.step(of.id.step);
+        // The executor says that a step succeeded only when all of its values passed.
+        let checked = typed(plan, step, outputs).map(|typed| typed.key(&self.whose.tenant)).collect();
         let mut outputs = outputs.to_vec();
         for output in &mut outputs {
             // Where a manager keeps this run's copy is this run's affair.
             output.value.kept = None;
         }
-        let plan = self.state.plan();
         MemoEntry {
             key,
             run: self.whose.run,
             step: of.id.step_key(plan),
-            op: plan.step(of.id.step).op.clone(),
+            op: step.op.clone(),
             at: self.engine.clock.now(),
             wasmtime: self.engine.settings.wasmtime.clone(),
             outputs,
             said,
+            checked,
         }
     }
 
-    fn memo_hit(
-        &mut self,
-        of: &Try,
-        entry: MemoEntry,
-        outputs: Vec<Yielded>,
-        handled: Vec<Handled>,
-        events: &mut Vec<RunEvent>,
-    ) {
+    fn memo_hit(&mut self, of: &Try, hit: Hit, events: &mut Vec<RunEvent>) {
+        let Hit { entry, outputs, checked, handled } = hit;
         if !self.is_of_this_generation(of) {
             return;
         }
@@ -242,6 +250,7 @@ impl Session<'_> {
             return;
         }
         let of = self.attempt_of(of);
+        events.extend(checked.into_iter().map(|check| RunEvent::TypeCheckSuccess { of: of.clone(), check }));
         events.extend(handled.into_iter().map(|Handled { port, manager, locator }| RunEvent::HandledOutput {
             of: of.clone(),
             port,

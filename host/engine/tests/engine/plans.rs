@@ -68,6 +68,7 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         steps,
         resources: BTreeMap::new(),
         io_managers: BTreeMap::new(),
+        types: BTreeMap::new(),
         on_failure: FailurePolicy::GoOn,
         settings: Vec::new(),
         reuse: Vec::new(),

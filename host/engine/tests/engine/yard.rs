@@ -353,6 +353,7 @@ impl StepExecutor for Player {
                 let kept = Some(Kept { manager: call.output.output.io_manager, locator });
                 StepResult::Handled(Box::new(ValueRef { kept, ..call.value }))
             }
+            Call::CheckType(_) => panic!("no type of these plans has a check"),
             Call::Describe { .. } => panic!("the engine does not ask for descriptions"),
         };
         StepOutcome { result, usage: Usage::default() }

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::component::RetryPolicy;
+use crate::component::{ComponentDescription, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::digest::Digest;
 use crate::error::Code;
@@ -33,7 +33,7 @@ pub use setting::Setting;
 pub struct Definitions {
     pub(crate) source: Source,
     pub(crate) components: Table<PathBuf>,
-    pub(crate) types: Table<BaseType>,
+    pub(crate) types: Table<TypeDefinition>,
     pub(crate) graphs: Table<Graph>,
     pub(crate) jobs: Table<Job>,
     pub(crate) resources: Table<ResourceSpec>,
@@ -106,6 +106,21 @@ impl Definitions {
             }
         }
         components
+    }
+
+    /// The components whose type checkers the types of `described` ops' ports are checked with.
+    #[must_use]
+    pub fn components_of_types<'a>(&self, described: impl Iterator<Item = &'a ComponentDescription>) -> BTreeSet<Name> {
+        let ops = described.flat_map(|component| &component.ops);
+        let types = ops.flat_map(|op| {
+            let inputs = op.inputs.iter().map(|port| &port.type_name);
+            inputs.chain(op.outputs.iter().map(|port| &port.type_name))
+        });
+        let checkers = types.filter_map(|name| match &self.types.get(name.as_str())?.value.check {
+            Some(CheckDefinition::Checker { component, .. }) => Some(component.clone()),
+            Some(CheckDefinition::Schema(_)) | None => None,
+        });
+        checkers.collect()
     }
 
     /// The environments, in the order of the file.
@@ -225,6 +240,29 @@ pub(crate) struct Job {
     pub(crate) on_failure: FailurePolicy,
     pub(crate) retry: Option<Located<RetryPolicy>>,
     pub(crate) limits: GivenLimits,
+}
+
+/// A type of the definitions: what it stands on, and what its values must be beyond that.
+#[derive(Debug, Clone)]
+pub(crate) struct TypeDefinition {
+    pub(crate) base: BaseType,
+    pub(crate) check: Option<CheckDefinition>,
+}
+
+/// What is written of how values of a type are checked.
+#[derive(Debug, Clone)]
+pub(crate) enum CheckDefinition {
+    /// By a JSON Schema.
+    Schema(tree::Node),
+    /// By a type checker of a component.
+    Checker {
+        component: Name,
+        checker: Name,
+        /// Where the two are named.
+        place: Place,
+        /// All but `with`.
+        params: tree::Node,
+    },
 }
 
 /// What a step runs.

@@ -1,6 +1,9 @@
 //! Names that refer to other places of the file.
 
-use super::{Body, Definitions, Feed, Flow, Graph, IoManagerChoice, PortRef, StepDefinition, Table, Target, flow};
+use super::{
+    Body, CheckDefinition, Definitions, Feed, Flow, Graph, IoManagerChoice, PortRef, StepDefinition, Table, Target,
+    flow,
+};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
 
@@ -17,6 +20,15 @@ impl Definitions {
             self.check_flow(&job.value.flow, None, found);
         }
         flow::check_nesting(&self.graphs, found);
+        for entry in self.types.iter() {
+            if let Some(CheckDefinition::Checker { component, place, .. }) = &entry.value.check
+                && !found.is_full()
+                && !self.components.knows(component.as_str())
+            {
+                let known = self.components.names();
+                found.push(unknown(Code::UnknownComponent, "component", component.as_str(), place, known));
+            }
+        }
         self.check_grants(found);
         for schedule in self.schedules.iter() {
             let job = schedule.value.job.as_str();

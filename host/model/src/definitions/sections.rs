@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::location::{SCHEMES, check_template, resolve_path, resolve_url};
-use super::reading::{Fields, Keys, Reading};
+use super::reading::{Fields, Keys, Reading, short};
 use super::tree::{Key, Node, Value, read};
-use super::{Definitions, Environment, GrantEntry, GrantedKey, Located, Named, Table};
+use super::{CheckDefinition, Definitions, Environment, GrantEntry, GrantedKey, Located, Named, Table, TypeDefinition};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::error::Code;
 use crate::id::Name;
@@ -43,7 +43,7 @@ const FILE: Keys = Keys {
     ],
 };
 const COMPONENT: Keys = Keys { what: "a component", known: &["path"], later: &["oci", "digest", "verify", "url"] };
-const TYPE: Keys = Keys { what: "a type", known: &["base", "description"], later: &["check"] };
+const TYPE: Keys = Keys { what: "a type", known: &["base", "description", "schema", "check"], later: &[] };
 const RESOURCE: Keys = Keys {
     what: "an object store",
     known: &["kind", "url", "access", "version", "description"],
@@ -148,7 +148,7 @@ impl Reading<'_> {
         Some(resolve_path(self.folder, path))
     }
 
-    fn port_type(&mut self, key: &Key, node: &Node) -> Option<BaseType> {
+    fn port_type(&mut self, key: &Key, node: &Node) -> Option<TypeDefinition> {
         if BaseType::from_name(&key.text).is_some() {
             self.push(
                 Diagnostic::error(Code::DuplicateName, format!("`{}` is a type of the contract", key.text))
@@ -156,6 +156,7 @@ impl Reading<'_> {
             );
         }
         let fields = self.fields(node, &TYPE)?;
+        let check = self.type_check(&fields);
         let node = fields.require(self, "base", "name the type that it stands on: `base: table`")?;
         let name = self.text(node, "`base`")?;
         let base = BaseType::from_name(name).filter(|base| *base != BaseType::Nothing);
@@ -166,7 +167,64 @@ impl Reading<'_> {
                     .nearest(name, ["bytes", "text", "json", "table"]),
             );
         }
-        base
+        let base = base?;
+        if let (Some(CheckDefinition::Schema(schema)), true) = (&check, base != BaseType::Json) {
+            self.push(
+                Diagnostic::error(Code::WrongShape, "a JSON Schema is for types that stand on `json`")
+                    .at(&schema.place, "checks JSON")
+                    .at(&node.place, "is something else")
+                    .help("other values are checked by a component: `check: { with: component.checker }`"),
+            );
+            return None;
+        }
+        Some(TypeDefinition { base, check })
+    }
+
+    /// `schema: …`, or `check: { with: component.checker, … }`.
+    fn type_check(&mut self, fields: &Fields<'_>) -> Option<CheckDefinition> {
+        let (schema, check) = match (fields.get("schema"), fields.get("check")) {
+            (None, None) => return None,
+            (Some(_), Some(check)) => {
+                self.push(
+                    Diagnostic::error(Code::WrongShape, "a type is checked by a schema or by a component, not by both")
+                        .at(&check.place, "remove one of the two"),
+                );
+                return None;
+            }
+            one => one,
+        };
+        if let Some(schema) = schema {
+            if !matches!(schema.value, Value::Map(_) | Value::Bool(_)) {
+                return self.shape(schema, "`schema`", "a map");
+            }
+            self.unique_keys(schema);
+            return Some(CheckDefinition::Schema(schema.clone()));
+        }
+        let check = check?;
+        let entries = self.entries(check, "`check`")?;
+        let Some((_, with)) = entries.iter().find(|(key, _)| key.text == "with") else {
+            self.push(
+                Diagnostic::error(Code::MissingKey, "`with` is missing")
+                    .at(&check.place, "here")
+                    .help("name a type checker: `with: component.checker`"),
+            );
+            return None;
+        };
+        let text = self.text(with, "`with`")?;
+        let Some((component, checker)) = text.split_once('.').filter(|(_, name)| !name.contains('.')) else {
+            self.push(
+                Diagnostic::error(Code::BadReference, format!("`{}` does not name a type checker", short(text)))
+                    .at(&with.place, "expected `component.checker`"),
+            );
+            return None;
+        };
+        let component = self.name(component, &with.place)?;
+        let checker = self.name(checker, &with.place)?;
+        self.unique_keys(check);
+        let params = entries.iter().filter(|(key, _)| key.text != "with");
+        let params = params.map(|(key, node)| ((*key).clone(), (*node).clone())).collect();
+        let params = Node { value: Value::Map(params), place: check.place.clone() };
+        Some(CheckDefinition::Checker { component, checker, place: with.place.clone(), params })
     }
 
     /// The kind of a resource or IO manager, with what is right about it.

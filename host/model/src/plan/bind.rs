@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::build::Catalog;
+use super::build::{Catalog, Planning};
 use super::flatten::{Builder, Site};
 use super::{Access, Grant, Memo, ResourceSpec, StepOutput};
 use crate::component::{ResourceRequirement, RetryPolicy};
@@ -132,23 +132,8 @@ impl<'a> Builder<'a> {
             Some(&self.job.limits),
             Some(&site.definition.limits),
         ];
-        let mut limits = self.planning.defaults.clone();
-        for layer in layers.into_iter().flatten() {
-            limits = layer.overrides.over(&limits);
-        }
-        for name in limits.above(self.planning.ceiling) {
-            let place = layers
-                .iter()
-                .rev()
-                .flatten()
-                .find_map(|layer| layer.places.iter().find(|(given, _)| *given == name).map(|(_, place)| place));
-            let ceiling = shown(self.planning.ceiling, name);
-            self.found.push(
-                Diagnostic::error(Code::AboveCeiling, format!("the limit `{name}` is above what may be had here"))
-                    .at(place.unwrap_or(&site.definition.body_place), format!("the most is {ceiling}")),
-            );
-        }
-        limits
+        let layers = layers.into_iter().flatten();
+        overlaid(self.planning, layers, &site.definition.body_place, &mut self.found)
     }
 
     /// The step's policy, else the op's, else the job's.
@@ -202,6 +187,27 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// The yard's defaults, with what was given laid over them in order. Says what goes beyond the ceiling, at `home` if it was
+/// not given.
+pub(super) fn overlaid<'a>(
+    planning: &Planning<'_>,
+    layers: impl DoubleEndedIterator<Item = &'a GivenLimits> + Clone,
+    home: &Place,
+    found: &mut Diagnostics,
+) -> Limits {
+    let limits = layers.clone().fold(planning.defaults.clone(), |limits, layer| layer.overrides.over(&limits));
+    for name in limits.above(planning.ceiling) {
+        let given = layers.clone().rev().find_map(|layer| layer.places.iter().find(|(given, _)| *given == name));
+        let place = given.map_or(home, |(_, place)| place);
+        let ceiling = shown(planning.ceiling, name);
+        found.push(
+            Diagnostic::error(Code::AboveCeiling, format!("the limit `{name}` is above what may be had here"))
+                .at(place, format!("the most is {ceiling}")),
+        );
+    }
+    limits
+}
+
 /// A limit as a definitions file says it.
 fn shown(limits: &Limits, name: &str) -> String {
     match name {
@@ -242,6 +248,8 @@ pub(super) fn check_grants(definitions: &Definitions, catalog: &Catalog) -> Diag
             None => component.ops.iter().collect(),
             Some(op) => match component.op(op) {
                 Some(op) => vec![op],
+                // For its limits.
+                None if component.type_checker(op).is_some() => Vec::new(),
                 None => {
                     found.push(
                         Diagnostic::error(Code::UnknownOp, format!("the component `{name}` ships no op `{op}`"))

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::flatten::Builder;
-use super::{IoManagerSpec, Plan, ResourceSpec};
-use crate::component::ComponentDescription;
+use super::{IoManagerSpec, Plan, ResourceSpec, TypeCheck};
+use crate::component::{ComponentDescription, TypeName};
 use crate::definitions::{Definitions, Environment, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::digest::Digest;
@@ -24,6 +24,11 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&ComponentDescription> {
         self.0.get(name)
+    }
+
+    /// All components, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &ComponentDescription)> {
+        self.0.iter()
     }
 
     /// Adds a component.
@@ -120,6 +125,7 @@ impl Plan {
             steps: built.steps,
             resources: built.resources,
             io_managers: built.io_managers,
+            types: built.types,
             on_failure: job.value.on_failure,
             settings: launch.settings.iter().filter_map(Setting::recorded).collect(),
             reuse: Vec::new(),
@@ -171,4 +177,5 @@ pub(super) struct Built {
     pub(super) steps: Vec<super::Step>,
     pub(super) resources: BTreeMap<Name, ResourceSpec>,
     pub(super) io_managers: BTreeMap<Name, IoManagerSpec>,
+    pub(super) types: BTreeMap<TypeName, TypeCheck>,
 }

@@ -3,11 +3,11 @@
 
 use serde_json::{Map, Number, Value as Json};
 
-use super::schema::OpSchema;
 use crate::definitions::tree::{Node, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
 use crate::json::{CanonicalJson, MAX_INTEGER};
+use crate::schema::{Schema, UNKNOWN_KEY};
 
 /// Why a part of a file is not JSON.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ fn value(node: &Node) -> Result<Json, NotJson> {
 /// `node` is what was given, `home` the place to point at when something is missing from a step that gives no config.
 /// None: something is wrong, and was said.
 pub(super) fn check(
-    schema: Option<&OpSchema>,
+    schema: Option<&Schema>,
     node: Option<&Node>,
     step: &str,
     home: &Place,
@@ -108,9 +108,9 @@ pub(super) fn check(
     for violation in schema.violations(&config) {
         let (value_place, key_place) = place(&violation.pointer);
         let at = if violation.of_key { &key_place } else { &value_place };
+        let problem = if violation.problem == UNKNOWN_KEY { "not a key of this config" } else { &violation.problem };
         let mut diagnostic =
-            Diagnostic::error(Code::ConfigInvalid, format!("the config of `{step}` breaks its schema"))
-                .at(at, &violation.problem);
+            Diagnostic::error(Code::ConfigInvalid, format!("the config of `{step}` breaks its schema")).at(at, problem);
         if !violation.known.is_empty() {
             let name = violation.pointer.rsplit('/').next().unwrap_or_default();
             diagnostic = diagnostic.nearest(name, violation.known.iter().map(String::as_str));
@@ -141,7 +141,7 @@ pub(super) fn bad_schema(step: &str, home: &Place, problem: &str) -> Diagnostic 
 
 /// Places of the value at a JSON pointer, and of its key. What was not written (a default, something missing) is shown
 /// at the nearest thing around it that was.
-fn locate(node: &Node, pointer: &str) -> (Place, Place) {
+pub(super) fn locate(node: &Node, pointer: &str) -> (Place, Place) {
     let mut value = node;
     let mut key = &node.place;
     for segment in pointer.split('/').skip(1) {

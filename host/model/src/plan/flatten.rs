@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::build::{Built, MAX_STEPS, Planning, Surroundings};
-use super::schema::OpSchema;
+use super::types::Known;
 use super::wire::{Feeding, Wire};
 use super::{OutputSlot, Step, StepIx, config};
 use crate::component::{ComponentDescription, OpDefinition};
@@ -14,6 +14,7 @@ use crate::definitions::{Body, Flow, Graph, Job, Named, PortRef, Setting, StepDe
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
 use crate::id::{Name, StepPath};
+use crate::schema::Schema;
 
 /// Most order-only dependencies of one plan: `after` between two large graphs is their product.
 const MAX_AFTER: usize = 1_000_000;
@@ -27,7 +28,9 @@ pub(super) struct Builder<'a> {
     /// Of each step of the plan, where its op is named.
     pub(super) homes: Vec<&'a Place>,
     /// Compiled schemas, by component and op; none = cannot be used, and was said.
-    schemas: BTreeMap<(&'a Name, &'a Name), Option<Rc<OpSchema>>>,
+    schemas: BTreeMap<(&'a Name, &'a Name), Option<Rc<Schema>>>,
+    /// Types of the definitions that ports are of.
+    pub(super) types: BTreeMap<&'a str, Known>,
     settings: BTreeMap<&'a str, Vec<&'a Setting>>,
     used_settings: usize,
     graphs: usize,
@@ -92,6 +95,7 @@ impl<'a> Builder<'a> {
             found: Diagnostics::default(),
             homes: Vec::new(),
             schemas: BTreeMap::new(),
+            types: BTreeMap::new(),
             settings,
             used_settings: 0,
             graphs: 0,
@@ -275,7 +279,7 @@ impl<'a> Builder<'a> {
                 let key = (site.component_name, &site.op.name);
                 let found = &mut self.found;
                 let compiled = self.schemas.entry(key).or_insert_with(|| {
-                    let compiled = OpSchema::compile(text);
+                    let compiled = Schema::compile(text);
                     compiled.map_err(|problem| found.push(config::bad_schema(path, home, &problem))).ok().map(Rc::new)
                 });
                 match compiled {

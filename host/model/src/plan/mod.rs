@@ -9,7 +9,7 @@ mod build;
 pub(crate) mod config;
 mod flatten;
 mod narrow;
-mod schema;
+mod types;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ use crate::value::{ValueRef, Yielded};
 
 pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
 pub use narrow::{Earlier, EarlierRun, Scope};
+pub use types::TypeCheck;
 
 /// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -353,6 +354,9 @@ pub struct Plan {
     pub resources: BTreeMap<Name, ResourceSpec>,
     /// The IO managers that keep outputs.
     pub io_managers: BTreeMap<Name, IoManagerSpec>,
+    /// How the values of types that have a check are checked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<TypeName, TypeCheck>,
     /// What happens when a step fails.
     pub on_failure: FailurePolicy,
     /// The settings of the launch, in order: what was laid over the definitions' configs.

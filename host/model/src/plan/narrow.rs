@@ -310,6 +310,7 @@ impl<'a> Narrowing<'a> {
             steps,
             resources: self.plan.resources.clone(),
             io_managers: self.plan.io_managers.clone(),
+            types: self.plan.types.clone(),
             on_failure: self.plan.on_failure,
             settings: self.plan.settings.clone(),
             reuse: reused,

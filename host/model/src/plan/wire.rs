@@ -1,8 +1,8 @@
 //! Wires: what comes into an input, whether it fits, and over what a step is mapped.
 
 use super::flatten::{Builder, Site};
-use super::{BaseType, OutputSlot, Source, StepInput, config};
-use crate::component::{InputDefinition, TypeName};
+use super::{BaseType, OutputSlot, Source, StepInput, StepOutput, config};
+use crate::component::{InputDefinition, OpDefinition, TypeName};
 use crate::definitions::Located;
 use crate::definitions::tree::{Node, Value};
 use crate::diagnostic::{Diagnostic, Place};
@@ -281,16 +281,42 @@ impl<'a> Builder<'a> {
         {
             let readable: Vec<_> = port.media_types.iter().map(|media| format!("`{media}`")).collect();
             let message = format!("{} cannot read what {from} is written in", plug.name());
-            let best = port.media_types.first().map(MediaType::as_str).unwrap_or_default();
+            let help = match self.converter(output, plug) {
+                Some((op, best)) => format!("put `{op}` between them: it turns `{}` into `{best}`", output.media_type),
+                None => {
+                    let best = port.media_types.first().map(MediaType::as_str).unwrap_or_default();
+                    format!("put an op between them that turns `{}` into `{best}`", output.media_type)
+                }
+            };
             self.found.push(
                 labels(
                     Diagnostic::error(Code::MediaTypeMismatch, message),
                     &format!("writes `{}`", output.media_type),
                     &format!("reads {}", readable.join(", ")),
                 )
-                .help(format!("put an op between them that turns `{}` into `{best}`", output.media_type)),
+                .help(help),
             );
         }
+    }
+
+    /// An op of the known components that takes what `output` yields, and nothing else, and yields what `plug` reads.
+    fn converter(&self, output: &StepOutput, plug: &Plug<'_, 'a>) -> Option<(String, MediaType)> {
+        let base = |name: &TypeName| {
+            let defined = || self.surroundings.definitions.types.get(name.as_str()).map(|entry| entry.value.base);
+            BaseType::from_name(name.as_str()).or_else(defined)
+        };
+        let converted = |op: &OpDefinition| {
+            let [input] = op.inputs.as_slice() else { return None };
+            let [result] = op.outputs.as_slice() else { return None };
+            let takes = fits(&input.type_name, base(&input.type_name)?, &output.type_name, output.base)
+                && (input.media_types.is_empty() || input.media_types.contains(&output.media_type));
+            let yields = fits(&plug.port.type_name, plug.base, &result.type_name, base(&result.type_name)?)
+                && plug.port.media_types.contains(&result.media_type);
+            (takes && yields && !result.dynamic && !input.many).then(|| result.media_type.clone())
+        };
+        self.planning.catalog.iter().find_map(|(name, component)| {
+            component.ops.iter().find_map(|op| Some((format!("{name}.{}", op.name), converted(op)?)))
+        })
     }
 
     fn value(&mut self, plug: &Plug<'_, 'a>, node: &'a Node) -> Source {
@@ -320,6 +346,7 @@ impl<'a> Builder<'a> {
                     .at(&plug.site.definition.body_place, "reads another media type"),
             );
         }
+        self.check_literal(&plug.port.type_name, &json, node);
         given(text, plug.port.type_name.clone(), media_type)
     }
 
@@ -353,25 +380,6 @@ impl<'a> Builder<'a> {
         let media_type = plug.port.media_types.first().cloned().unwrap_or_else(octets);
         let artifact = ArtifactRef { digest: *digest, size };
         Source::Given { value: ValueRef::plain(artifact, plug.port.type_name.clone(), media_type).into(), text: None }
-    }
-
-    /// What a type of a port stands on.
-    pub(super) fn base_type(&mut self, name: &TypeName, port: &str, site: &Site<'a>) -> Option<BaseType> {
-        if let Some(base) = BaseType::from_name(name.as_str()) {
-            return Some(base);
-        }
-        let types = &self.surroundings.definitions.types;
-        let base = types.get(name.as_str()).map(|entry| entry.value);
-        let message = format!("the type `{name}` is not defined");
-        // Said once, however many ports are of it.
-        if base.is_none() && !self.found.iter().any(|told| told.message == message) {
-            self.found.push(
-                Diagnostic::error(Code::UnknownType, message)
-                    .at(&site.definition.body_place, format!("{port} of this op is of it"))
-                    .help(format!("define what it stands on: `types: {{ {name}: {{ base: table }} }}`")),
-            );
-        }
-        base
     }
 }
 

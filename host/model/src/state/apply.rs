@@ -140,8 +140,8 @@ impl RunState {
                     other => return Err(wrong_state(other)),
                 }
             }
-            RunEvent::HandledOutput { of, .. } => {
-                // On a memo hit the managers take the outputs before the hit is said.
+            RunEvent::HandledOutput { of, .. } | RunEvent::TypeCheckSuccess { of, .. } => {
+                // On a memo hit the outputs are checked, and the managers take them, before the hit is said.
                 let id = self.at_attempt(of)?;
                 match self.state_of(&id)? {
                     StepState::Running { attempt, .. } if *attempt == of.attempt => {}
@@ -150,6 +150,7 @@ impl RunState {
                 }
             }
             RunEvent::StepInput { of, .. }
+            | RunEvent::TypeCheckFailure { of, .. }
             | RunEvent::AssetMaterialization { of, from_memo: false, .. }
             | RunEvent::AssetObservation { of, from_memo: false, .. }
             | RunEvent::StepExpectationResult { of, from_memo: false, .. }

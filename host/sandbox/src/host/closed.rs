@@ -79,7 +79,7 @@ fn function(instance: &mut LinkerInstance<'_, HostState>, import: &str, name: &s
             Answer::Denied(interface) if state.listed.contains(&interface) => {
                 Val::Result(Err(Some(Box::new(Val::Variant("denied".to_owned(), None)))))
             }
-            Answer::Denied(_) | Answer::Trap => return Err(forbidden(&import, state.op.is_none()).into()),
+            Answer::Denied(_) | Answer::Trap => return Err(forbidden(&import, &state.work).into()),
         };
         if let Some(result) = results.first_mut() {
             *result = value;

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use opyard_model::error::Code;
-use opyard_model::value::ValueRef;
 use opyard_store::artifact::ArtifactReader;
 use opyard_store::crash::{self, CrashPoint};
 use opyard_store::error::StoreError;
@@ -13,8 +12,8 @@ use crate::bindings::opyard::op::values::{Host, HostReader, HostWriter};
 use crate::gate::{Doorway, Values};
 use crate::host::io::commit;
 use crate::metadata;
-use crate::output::{Draft, OpState, WriteError};
-use crate::state::HostState;
+use crate::output::{Draft, WriteError};
+use crate::state::{HostState, Work};
 use crate::trap::Stop;
 
 /// Most bytes that one `read` gives, or that `load` and `store` take.
@@ -58,14 +57,6 @@ pub struct Writer(pub(crate) Draft);
 
 impl Host for Doorway<'_, Values> {}
 
-fn value<'a>(op: &'a OpState, reader: &Reader) -> Result<&'a ValueRef, Stop> {
-    op.call.inputs[reader.input]
-        .bound
-        .values()
-        .get(reader.nth)
-        .ok_or_else(|| Stop::because(Code::Invariant, "a reader of a value that is not there"))
-}
-
 async fn read(
     state: &mut HostState,
     this: &Resource<Reader>,
@@ -94,15 +85,13 @@ impl HostReader for Doorway<'_, Values> {
     async fn type_name(&mut self, this: Resource<Reader>) -> wasmtime::Result<String> {
         let state = self.enter()?;
         let reader = state.table.get(&this)?;
-        let op = state.op.as_ref().ok_or_else(no_op)?;
-        Ok(value(op, reader)?.type_name.to_string())
+        Ok(state.value(reader)?.type_name.to_string())
     }
 
     async fn media_type(&mut self, this: Resource<Reader>) -> wasmtime::Result<String> {
         let state = self.enter()?;
         let reader = state.table.get(&this)?;
-        let op = state.op.as_ref().ok_or_else(no_op)?;
-        Ok(value(op, reader)?.media_type.to_string())
+        Ok(state.value(reader)?.media_type.to_string())
     }
 
     async fn size(&mut self, this: Resource<Reader>) -> wasmtime::Result<u64> {
@@ -112,15 +101,13 @@ impl HostReader for Doorway<'_, Values> {
     async fn metadata(&mut self, this: Resource<Reader>) -> wasmtime::Result<Vec<types::MetadataEntry>> {
         let state = self.enter()?;
         let reader = state.table.get(&this)?;
-        let op = state.op.as_ref().ok_or_else(no_op)?;
-        Ok(value(op, reader)?.metadata.iter().map(metadata::give).collect())
+        Ok(state.value(reader)?.metadata.iter().map(metadata::give).collect())
     }
 
     async fn mapping_key(&mut self, this: Resource<Reader>) -> wasmtime::Result<Option<String>> {
         let state = self.enter()?;
         let reader = state.table.get(&this)?;
-        let op = state.op.as_ref().ok_or_else(no_op)?;
-        Ok(value(op, reader)?.mapping_key.as_ref().map(ToString::to_string))
+        Ok(state.value(reader)?.mapping_key.as_ref().map(ToString::to_string))
     }
 
     async fn read(&mut self, this: Resource<Reader>, max: u32) -> wasmtime::Result<Result<Vec<u8>, IoError>> {
@@ -142,10 +129,6 @@ impl HostReader for Doorway<'_, Values> {
     }
 }
 
-fn no_op() -> Stop {
-    Stop::because(Code::Invariant, "an interface of ops is open without an op")
-}
-
 impl HostWriter for Doorway<'_, Values> {
     async fn write(&mut self, this: Resource<Writer>, bytes: Vec<u8>) -> wasmtime::Result<Result<(), IoError>> {
         let state = self.enter()?;
@@ -153,9 +136,11 @@ impl HostWriter for Doorway<'_, Values> {
             return Ok(Err(state.limited(limit)));
         }
         crash::point(CrashPoint::OutputUploading);
-        let Writer(draft) = state.table.get_mut(&this)?;
-        let op = state.op.as_ref().ok_or_else(no_op)?;
-        match op.write(draft, bytes, &state.guard.flows).await {
+        let HostState { table, work, guard, .. } = state;
+        let Writer(draft) = table.get_mut(&this)?;
+        // Only an op has writers.
+        let Work::Op(op) = work else { return Err(Stop::because(Code::Invariant, "a writer without an op").into()) };
+        match op.write(draft, bytes, &guard.flows).await {
             Ok(()) => Ok(Ok(())),
             Err(WriteError::Stop(stop)) => Err(stop.into()),
             Err(WriteError::Store(error)) => Ok(Err(state.unavailable(&error)?)),

@@ -1,6 +1,6 @@
 //! A sandbox over a store in a folder of its own, and components made of a few lines of WebAssembly text.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -286,7 +286,9 @@ pub(crate) fn op_call(component: ComponentDigest, op: &str) -> OpCall {
         config: CanonicalJson::empty_object(),
         mapping_key: None,
         inputs: Vec::new(),
+        unchecked: Vec::new(),
         outputs: Vec::new(),
+        types: BTreeMap::new(),
         rights: Vec::new(),
         uses_execution: false,
         hermetic: true,

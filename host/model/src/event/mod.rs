@@ -3,6 +3,8 @@
 //! The log is the only truth about a run: scheduling, the memo and every view are folds of it. Wire names are the
 //! snake_case of the variants (`step_start`); they and their fields are stable and documented in `docs/events.md`.
 
+mod said;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,86 +22,7 @@ use crate::metadata::MetadataEntry;
 use crate::time::Timestamp;
 use crate::value::{ArtifactRef, Yielded};
 
-/// How grave a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// For whoever looks for a fault.
-    Debug,
-    /// For whoever watches.
-    Info,
-    /// Something to look at.
-    Warning,
-    /// Something failed.
-    Error,
-    /// Nothing can go on.
-    Critical,
-}
-
-/// A line that a step logged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// How grave.
-    pub level: Level,
-    /// What it says (sanitised).
-    pub message: String,
-    /// Structured fields.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<(String, CanonicalJson)>,
-}
-
-/// How far a step says that it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Units done.
-    pub done: u64,
-    /// Units in all.
-    pub total: Option<u64>,
-    /// What it is doing (sanitised).
-    pub message: Option<String>,
-}
-
-/// One point of a numeric series of the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MetricPoint {
-    /// The series.
-    pub name: String,
-    /// The value; one that is not finite is kept as none.
-    pub value: Option<f64>,
-    /// Where in the series (an epoch, say).
-    pub step: Option<u64>,
-}
-
-/// An asset that was made or looked at.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AssetEvent {
-    /// The asset.
-    pub asset_key: Vec<String>,
-    /// The partition.
-    pub partition: Option<String>,
-    /// What happened.
-    pub description: Option<String>,
-    /// What is known of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub metadata: Vec<MetadataEntry>,
-    /// Tags.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<(String, String)>,
-}
-
-/// Something that was expected, and was so or not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Expectation {
-    /// What was expected.
-    pub label: String,
-    /// It was so.
-    pub success: bool,
-    /// More words.
-    pub description: Option<String>,
-    /// What is known of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub metadata: Vec<MetadataEntry>,
-}
+pub use said::{AssetEvent, Direction, Expectation, Level, LogLine, MetricPoint, Progress, TypeChecked};
 
 /// Why a step was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,6 +209,20 @@ pub enum RunEvent {
         /// Where it keeps the value.
         locator: CanonicalJson,
     },
+    /// A value is what its type says.
+    TypeCheckSuccess {
+        /// Which.
+        of: Attempt,
+        /// The check.
+        check: TypeChecked,
+    },
+    /// A value is not what its type says. The step fails.
+    TypeCheckFailure {
+        /// Which.
+        of: Attempt,
+        /// The check.
+        check: TypeChecked,
+    },
     /// An asset was made.
     AssetMaterialization {
         /// Which.
@@ -402,6 +339,8 @@ impl RunEvent {
             Self::StepReused { .. } => "step_reused",
             Self::StepMemoMissed { .. } => "step_memo_missed",
             Self::HandledOutput { .. } => "handled_output",
+            Self::TypeCheckSuccess { .. } => "type_check_success",
+            Self::TypeCheckFailure { .. } => "type_check_failure",
             Self::AssetMaterialization { .. } => "asset_materialization",
             Self::AssetObservation { .. } => "asset_observation",
             Self::StepExpectationResult { .. } => "step_expectation_result",
@@ -439,6 +378,8 @@ impl RunEvent {
             | Self::StepUpForRetry { of, .. }
             | Self::StepRestarted { of }
             | Self::HandledOutput { of, .. }
+            | Self::TypeCheckSuccess { of, .. }
+            | Self::TypeCheckFailure { of, .. }
             | Self::AssetMaterialization { of, .. }
             | Self::AssetObservation { of, .. }
             | Self::StepExpectationResult { of, .. }

@@ -1,7 +1,8 @@
-//! An op's config schema: guest-controlled JSON Schema (2020-12), made safe to evaluate.
+//! JSON Schema (2020-12), made safe to evaluate: of configs, where the schema is an op's, and of values, where it is the
+//! definitions' and the value an op's.
 //!
-//! Nothing is fetched, patterns are linear, and evaluation is bounded: [`OpSchema::fill_defaults`] first walks schema and
-//! config together, as an evaluator would, and gives up on schemas that fan out or go round.
+//! Hostile: either side. Nothing is fetched, patterns are linear, and evaluation is bounded: before a value is evaluated,
+//! schema and value are walked together as an evaluator would, and what fans out or goes round is given up.
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Validator};
@@ -14,6 +15,8 @@ use crate::json::CanonicalJson;
 const MAX_SCHEMA: usize = 256 << 10;
 /// Most subschemas that are applied to one config, all in all.
 const MAX_VISITS: usize = 50_000;
+/// Most subschemas that are applied to one value of a step.
+const MAX_VALUE_VISITS: usize = 5_000_000;
 /// Deepest application of a subschema.
 const MAX_DEPTH: usize = 128;
 /// Most violations that are said of one config.
@@ -36,33 +39,50 @@ const MEMBERS: [&str; 7] = [
     "contentSchema",
 ];
 
+/// What is said of a key that a schema does not allow.
+pub(crate) const UNKNOWN_KEY: &str = "not a key that the schema allows";
+
 /// A schema that can be applied.
-pub(super) struct OpSchema {
+pub struct Schema {
     root: Value,
     validator: Validator,
 }
 
-/// Something in a config that its schema does not allow.
-pub(super) struct Violation {
+/// Something in a value that its schema does not allow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
     /// JSON pointer of the value.
-    pub(super) pointer: String,
+    pub pointer: String,
     /// The key is wrong, not the value.
-    pub(super) of_key: bool,
-    pub(super) problem: String,
+    pub of_key: bool,
+    /// What is wrong: a phrase of at most 300 bytes, which may quote the value (sanitised).
+    pub problem: String,
     /// Keys that would be right in its place.
-    pub(super) known: Vec<String>,
+    pub known: Vec<String>,
+}
+
+impl std::fmt::Debug for Schema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Schema")
+    }
 }
 
 /// A key that a schema which lists properties does not list, and does not refuse either.
-pub(super) struct UnlistedKey {
-    pub(super) pointer: String,
-    pub(super) name: String,
-    pub(super) known: Vec<String>,
+pub(crate) struct UnlistedKey {
+    pub(crate) pointer: String,
+    pub(crate) name: String,
+    pub(crate) known: Vec<String>,
 }
 
-impl OpSchema {
-    /// Compiles a schema. The error is a phrase.
-    pub(super) fn compile(schema: &CanonicalJson) -> Result<Self, String> {
+impl Schema {
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    /// A phrase: what cannot be used.
+    ///
+    /// # Limits
+    /// 256 KiB; patterns of at most 1 MiB once compiled; `$ref` only to a place in the schema.
+    pub fn compile(schema: &CanonicalJson) -> Result<Self, String> {
         if schema.as_str().len() > MAX_SCHEMA {
             return Err(format!("it is larger than {MAX_SCHEMA} bytes"));
         }
@@ -91,7 +111,7 @@ impl OpSchema {
     ///
     /// # Errors
     /// When the schema is too costly to apply to this config.
-    pub(super) fn fill_defaults(&self, config: &mut Value) -> Result<Vec<UnlistedKey>, &'static str> {
+    pub(crate) fn fill_defaults(&self, config: &mut Value) -> Result<Vec<UnlistedKey>, &'static str> {
         let mut filling = Filling { root: &self.root, visits: MAX_VISITS, unlisted: Vec::new() };
         filling.fill(&[&self.root], config, String::new(), 0)?;
         let unlisted = filling.unlisted;
@@ -100,8 +120,18 @@ impl OpSchema {
         Ok(unlisted)
     }
 
+    /// What a value of a step breaks, 20 things at most.
+    ///
+    /// # Errors
+    /// When the schema is too costly to apply to this value.
+    pub fn check(&self, value: &Value) -> Result<Vec<Violation>, &'static str> {
+        let mut visits = MAX_VALUE_VISITS;
+        apply(&self.root, &self.root, value, &mut visits, 0)?;
+        Ok(self.violations(value))
+    }
+
     /// What a config breaks. Only for one that [`fill_defaults`](Self::fill_defaults) let through.
-    pub(super) fn violations(&self, config: &Value) -> Vec<Violation> {
+    pub(crate) fn violations(&self, config: &Value) -> Vec<Violation> {
         let mut violations = Vec::new();
         for error in self.validator.iter_errors(config).take(MAX_VIOLATIONS) {
             let pointer = error.instance_path().as_str().to_owned();
@@ -111,7 +141,7 @@ impl OpSchema {
                     let known = self.properties_at(&pointer);
                     for key in unexpected {
                         let key_pointer = format!("{pointer}/{}", escape(key));
-                        let problem = "not a key of this config".to_owned();
+                        let problem = UNKNOWN_KEY.to_owned();
                         violations.push(Violation {
                             pointer: key_pointer,
                             of_key: true,
@@ -364,8 +394,8 @@ mod tests {
 
     use super::*;
 
-    fn compile(schema: &Value) -> Result<OpSchema, String> {
-        OpSchema::compile(&CanonicalJson::new(schema).unwrap())
+    fn compile(schema: &Value) -> Result<Schema, String> {
+        Schema::compile(&CanonicalJson::new(schema).unwrap())
     }
 
     #[test]
