@@ -45,31 +45,43 @@ pub fn definition(name: &str, description: &str) -> OpDefinition {
     definition::op(name, description)
 }
 
-/// A type that the config of an op can have: what serde reads and schemars describes.
+/// A type that the config of an op, or the params of a type checker, can have: what serde reads and schemars describes.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the config of an op",
+    message = "`{Self}` cannot be the config of an op, nor the params of a type checker",
     label = "lacks `Deserialize`, `JsonSchema` or both",
     note = "say `#[derive(Deserialize, JsonSchema)]` on it, and `#[serde(deny_unknown_fields)]` so that a misspelt key is an error"
 )]
 pub trait Config: Sized {
     /// Adds the schema to the op's definition.
-    fn declare(op: &mut OpDefinition);
+    fn declare(op: &mut OpDefinition) {
+        op.config_schema = Some(Self::schema());
+    }
 
     /// Gets the step's config from the host.
     ///
     /// # Errors
     /// The schema let something pass that the type does not accept.
-    fn acquire() -> Result<Self, Failure>;
+    fn acquire() -> Result<Self, Failure> {
+        Self::parse("config", &context::config())
+    }
+
+    /// The JSON Schema of the type.
+    fn schema() -> String;
+
+    /// Reads the type from `json`, which is the `what` of the definitions file.
+    ///
+    /// # Errors
+    /// The schema let something pass that the type does not accept.
+    fn parse(what: &str, json: &str) -> Result<Self, Failure>;
 }
 
 impl<T: DeserializeOwned + JsonSchema> Config for T {
-    fn declare(op: &mut OpDefinition) {
-        op.config_schema = Some(definition::schema::<T>());
+    fn schema() -> String {
+        definition::schema::<T>()
     }
 
-    fn acquire() -> Result<Self, Failure> {
-        let config = context::config();
-        serde_json::from_str(&config).map_err(|error| Failure::from(error).while_doing("config").no_retry())
+    fn parse(what: &str, json: &str) -> Result<Self, Failure> {
+        serde_json::from_str(json).map_err(|error| Failure::from(error).while_doing(what).no_retry())
     }
 }
 
@@ -86,11 +98,13 @@ pub fn json(value: &impl serde::Serialize) -> String {
 /// # Errors
 /// Why the op did not succeed.
 pub fn execute(run: fn() -> Result<(), Failure>) -> Result<(), OpError> {
-    std::panic::set_hook(Box::new(|panic| {
-        // After this the instance traps, and of a trap the host sees no text.
-        events::log(events::Level::Critical, &panic.to_string(), &[]);
-    }));
+    log_panics();
     run().map_err(Failure::into_op_error)
+}
+
+/// Says what a panic says: after it the instance traps, and of a trap the host sees no text.
+pub(crate) fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| events::log(events::Level::Critical, &panic.to_string(), &[])));
 }
 
 /// The host asked for an op that `describe` never told it of.
@@ -103,15 +117,27 @@ pub fn unknown(op: &str) -> Result<(), OpError> {
 
 /// Refuses, at compile time, two ops of one name.
 pub const fn assert_distinct(names: &[&str]) {
+    assert!(distinct(names), "two ops of this component have the same name");
+}
+
+/// Refuses, at compile time, two type checkers of one name.
+pub const fn assert_checkers_distinct(names: &[&str]) {
+    assert!(distinct(names), "two type checkers of this component have the same name");
+}
+
+const fn distinct(names: &[&str]) -> bool {
     let mut i = 0;
     while i < names.len() {
         let mut j = i + 1;
         while j < names.len() {
-            assert!(!same(names[i], names[j]), "two ops of this component have the same name");
+            if same(names[i], names[j]) {
+                return false;
+            }
             j += 1;
         }
         i += 1;
     }
+    true
 }
 
 /// Refuses, at compile time, an output handle among the parameters that is named like an output that is returned.
@@ -146,7 +172,9 @@ const fn same(a: &str, b: &str) -> bool {
     true
 }
 
-/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops and exports them.
+/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops and its type checkers, and exports them.
+///
+/// A component may ship both: `component! { ops: […], type_checkers: […] }`.
 ///
 /// ```
 /// use opyard_guest::{Text, component, op};
@@ -192,5 +220,47 @@ macro_rules! component {
             const _: fn() -> ::std::vec::Vec<$crate::definition::OpDefinition> =
                 <Component as $crate::bindings::exports::opyard::op::ops::Guest>::describe;
         };
+    };
+    (type_checkers: [$($checker:path),+ $(,)?] $(,)?) => {
+        const _: () = {
+            struct Component;
+
+            $crate::__private::assert_checkers_distinct(&[$(<$checker as $crate::TypeChecker>::NAME),+]);
+
+            impl $crate::__private::TypeChecks for Component {
+                fn describe() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> {
+                    ::std::vec![$(<$checker as $crate::TypeChecker>::definition()),+]
+                }
+
+                fn check(
+                    checker: ::std::string::String,
+                    value: &$crate::__private::LentReader,
+                    params: ::std::string::String,
+                ) -> ::core::result::Result<$crate::__private::HostVerdict, $crate::__private::OpError> {
+                    $(
+                        if checker == <$checker as $crate::TypeChecker>::NAME {
+                            return $crate::__private::check(<$checker as $crate::TypeChecker>::check, value, &params);
+                        }
+                    )+
+                    $crate::__private::unknown_checker(&checker)
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            $crate::bindings::type_checker::export_type_checkers!(
+                Component with_types_in $crate::bindings::type_checker
+            );
+            #[cfg(not(target_family = "wasm"))]
+            const _: fn() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> =
+                <Component as $crate::__private::TypeChecks>::describe;
+        };
+    };
+    (ops: [$($op:path),+ $(,)?], type_checkers: [$($checker:path),+ $(,)?] $(,)?) => {
+        $crate::component! { ops: [$($op),+] }
+        $crate::component! { type_checkers: [$($checker),+] }
+    };
+    (type_checkers: [$($checker:path),+ $(,)?], ops: [$($op:path),+ $(,)?] $(,)?) => {
+        $crate::component! { ops: [$($op),+] }
+        $crate::component! { type_checkers: [$($checker),+] }
     };
 }

@@ -3,7 +3,8 @@
 //! Of use to a type that implements [`Argument`](crate::port::Argument) or [`OutputField`](crate::port::OutputField) itself.
 
 pub use crate::bindings::opyard::op::definitions::{
-    Backoff, InputDefinition, Jitter, OpDefinition, OutputDefinition, ResourceRequirement, RetryPolicy,
+    Backoff, ExtensionDefinition, InputDefinition, Jitter, OpDefinition, OutputDefinition, ResourceRequirement,
+    RetryPolicy,
 };
 use crate::port::Port;
 use schemars::JsonSchema;
@@ -21,6 +22,18 @@ pub(crate) fn op(name: &str, description: &str) -> OpDefinition {
         tags: Vec::new(),
         retry_policy: None,
         deterministic: true,
+        attributes: Vec::new(),
+    }
+}
+
+/// An extension that takes no config and no resources.
+#[must_use]
+pub fn extension(name: &str, description: &str) -> ExtensionDefinition {
+    ExtensionDefinition {
+        name: name.to_owned(),
+        description: text(description),
+        resources: Vec::new(),
+        config_schema: None,
         attributes: Vec::new(),
     }
 }

@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod port;
 pub mod resource;
 mod stream;
+mod type_check;
 mod value;
 
 #[cfg(feature = "arrow")]
@@ -21,10 +22,11 @@ pub use component::Op;
 pub use context::Execution;
 pub use failure::{Context, Failure, Retry};
 pub use metadata::MetadataValue;
-pub use opyard_guest_macros::{Outputs, op};
+pub use opyard_guest_macros::{Outputs, op, type_checker};
 pub use port::Nothing;
 pub use resource::ObjectStore;
 pub use stream::{Dynamic, Reader, Writer};
+pub use type_check::{TypeChecker, Verdict};
 pub use value::{Bytes, Csv, Json, JsonLines, Text};
 
 pub use schemars;
@@ -36,7 +38,14 @@ pub use serde_json;
 pub mod __private {
     pub use crate::Failure;
     pub use crate::bindings::opyard::op::types::OpError;
-    pub use crate::component::{Config, assert_distinct, assert_outputs_distinct, definition, execute, json, unknown};
-    pub use crate::definition::{Backoff, Jitter, OpDefinition, RetryPolicy};
+    pub use crate::bindings::opyard::op::values::Reader as LentReader;
+    pub use crate::bindings::type_checker::exports::opyard::op::type_checks::{
+        Guest as TypeChecks, Verdict as HostVerdict,
+    };
+    pub use crate::component::{
+        Config, assert_checkers_distinct, assert_distinct, assert_outputs_distinct, definition, execute, json, unknown,
+    };
+    pub use crate::definition::{Backoff, ExtensionDefinition, Jitter, OpDefinition, RetryPolicy, extension};
     pub use crate::port::{Argument, Outcome, OutputField, Outputs, Port};
+    pub use crate::type_check::{Checked, Judgement, check, unknown_checker};
 }

@@ -1,8 +1,10 @@
 //! Values as streams of bytes: what the typed inputs and outputs are made of, and what large values are read and
 //! written with, piece by piece, in little memory.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::mem::ManuallyDrop;
 
 use crate::Failure;
 use crate::bindings::opyard::op::io as host;
@@ -17,45 +19,104 @@ const MAX_CHUNK: usize = 1 << 20;
 /// How much a writer gathers before it calls the host.
 const BUFFER: usize = 64 << 10;
 
-/// The value on an input, read piece by piece. As a parameter it takes any bytes.
+/// A value that is read piece by piece: the one on an input, or the one that a type checker looks at. As a parameter of
+/// an op it takes any bytes.
 pub struct Reader {
+    /// The input, or the type checker's parameter: what an error names.
     port: &'static str,
-    handle: values::Reader,
+    source: Source,
+}
+
+enum Source {
+    /// The host's value on an input.
+    Input(values::Reader),
+    /// The host's value, lent for one call: the binding gives it back when the call returns.
+    Lent(ManuallyDrop<values::Reader>),
+    /// A value without a host.
+    Memory(Memory),
+}
+
+/// What a unit test has in place of a host's value.
+struct Memory {
+    media_type: String,
+    bytes: Vec<u8>,
+    /// The reading position.
+    at: Cell<usize>,
+}
+
+impl Memory {
+    fn read_at(&self, offset: usize, max: usize) -> Vec<u8> {
+        let rest = self.bytes.get(offset..).unwrap_or_default();
+        rest[..rest.len().min(max)].to_vec()
+    }
 }
 
 impl Reader {
     pub(crate) fn new(port: &'static str, handle: values::Reader) -> Self {
-        Self { port, handle }
+        Self { port, source: Source::Input(handle) }
+    }
+
+    /// A value that the host lends for the length of one call.
+    ///
+    /// Kept for longer, it is a handle that the host no longer knows: using it traps.
+    pub(crate) fn lent(port: &'static str, handle: &values::Reader) -> Self {
+        #[expect(unsafe_code, reason = "the second owner is never dropped, so the handle is given back once")]
+        let again = unsafe { values::Reader::from_handle(handle.handle()) };
+        Self { port, source: Source::Lent(ManuallyDrop::new(again)) }
+    }
+
+    /// A value in memory, of type `bytes` and without metadata: what a unit test hands to an op or a type checker.
+    ///
+    /// ```
+    /// use opyard_guest::Reader;
+    ///
+    /// let mut value = Reader::from_bytes("text/plain", "one two");
+    /// assert_eq!((value.size(), value.next_chunk(3).unwrap().as_slice()), (7, &b"one"[..]));
+    /// assert_eq!(value.read_all().unwrap(), b" two");
+    /// ```
+    #[must_use]
+    pub fn from_bytes(media_type: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        let memory = Memory { media_type: media_type.into(), bytes: bytes.into(), at: Cell::new(0) };
+        Self { port: "value", source: Source::Memory(memory) }
+    }
+
+    /// The host's value, or the one in memory.
+    fn source(&self) -> Result<&values::Reader, &Memory> {
+        match &self.source {
+            Source::Input(handle) => Ok(handle),
+            Source::Lent(handle) => Ok(handle),
+            Source::Memory(memory) => Err(memory),
+        }
     }
 
     /// Bytes in all.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.handle.size()
+        self.source().map_or_else(|memory| memory.bytes.len() as u64, values::Reader::size)
     }
 
     /// The name of the value's type.
     #[must_use]
     pub fn type_name(&self) -> String {
-        self.handle.type_name()
+        self.source().map_or_else(|_| "bytes".to_owned(), values::Reader::type_name)
     }
 
     /// How its bytes are laid out.
     #[must_use]
     pub fn media_type(&self) -> String {
-        self.handle.media_type()
+        self.source().map_or_else(|memory| memory.media_type.clone(), values::Reader::media_type)
     }
 
     /// What the op that made the value attached to it.
     #[must_use]
     pub fn metadata(&self) -> Vec<MetadataEntry> {
-        self.handle.metadata()
+        self.source().map_or_else(|_| Vec::new(), values::Reader::metadata)
     }
 
     /// The key of this item in a mapped or collected input.
     #[must_use]
     pub fn mapping_key(&self) -> Option<String> {
-        self.handle.mapping_key()
+        self.source().map_or(None, values::Reader::mapping_key)
     }
 
     /// At most `max` bytes (and at most 1 MiB) from `offset`; empty at the end. Does not move the reading position.
@@ -63,7 +124,21 @@ impl Reader {
     /// # Errors
     /// What the host said.
     pub fn read_at(&self, offset: u64, max: u32) -> Result<Vec<u8>, Failure> {
-        self.handle.read_at(offset, max).map_err(|error| Failure::of_port(self.port, error))
+        match self.source() {
+            Ok(handle) => handle.read_at(offset, max).map_err(|error| Failure::of_port(self.port, error)),
+            Err(memory) => {
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                Ok(memory.read_at(offset, MAX_CHUNK.min(max as usize)))
+            }
+        }
+    }
+
+    /// The next bytes: exactly the least of `max`, 1 MiB and what is left; empty at the end.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub fn next_chunk(&mut self, max: u32) -> Result<Vec<u8>, Failure> {
+        self.chunk(max as usize)
     }
 
     /// Everything that is left. Holds it in memory: of a large value, read pieces.
@@ -87,8 +162,18 @@ impl Reader {
     }
 
     fn chunk(&self, max: usize) -> Result<Vec<u8>, Failure> {
-        let max = u32::try_from(max.min(MAX_CHUNK)).expect("1 MiB fits");
-        self.handle.read(max).map_err(|error| Failure::of_port(self.port, error))
+        let max = max.min(MAX_CHUNK);
+        match self.source() {
+            Ok(handle) => {
+                let max = u32::try_from(max).expect("1 MiB fits");
+                handle.read(max).map_err(|error| Failure::of_port(self.port, error))
+            }
+            Err(memory) => {
+                let chunk = memory.read_at(memory.at.get(), max);
+                memory.at.set(memory.at.get() + chunk.len());
+                Ok(chunk)
+            }
+        }
     }
 }
 

@@ -240,15 +240,21 @@ pub(crate) fn doc(attributes: &[Attribute]) -> String {
 
 /// Refuses a name that a definitions file could not refer to.
 pub(crate) fn check_name(name: &str, span: Span, whose: &str) -> syn::Result<()> {
+    check_word(name, span, whose)?;
+    if name == "config" {
+        return Err(syn::Error::new(span, format!("`config` cannot be the name of {whose}: it is the op's config")));
+    }
+    Ok(())
+}
+
+/// Refuses what is no name in a definitions file.
+pub(crate) fn check_word(name: &str, span: Span, whose: &str) -> syn::Result<()> {
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     let rest = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if !(first && rest && name.len() <= 63) {
         let text =
             format!("the name of {whose} starts with a-z, goes on with a-z, 0-9 and _, and has at most 63 characters");
         return Err(syn::Error::new(span, text));
-    }
-    if name == "config" {
-        return Err(syn::Error::new(span, format!("`config` cannot be the name of {whose}: it is the op's config")));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod attribute;
 mod op;
 mod outputs;
+mod type_checker;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, ItemFn, parse_macro_input};
@@ -32,6 +33,21 @@ pub fn op(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let attribute = parse_macro_input!(attribute as attribute::OpAttribute);
     let function = parse_macro_input!(item as ItemFn);
     op::expand(&attribute, function).into()
+}
+
+/// Makes a type checker of a function: its params' schema and its documentation follow from the signature.
+///
+/// - The doc comment is the type checker's description.
+/// - The first parameter is the value, a `Reader`. The second may be missing; it is what the type's `check` block says
+///   beside `with`: any type with `Deserialize` and `JsonSchema`.
+/// - The result is a `Verdict`, or a `Result<Verdict, Failure>`.
+///
+/// `#[type_checker(name = "…")]` names it otherwise than the function.
+#[proc_macro_attribute]
+pub fn type_checker(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let attribute = parse_macro_input!(attribute as type_checker::CheckerAttribute);
+    let function = parse_macro_input!(item as ItemFn);
+    type_checker::expand(&attribute, &function).into()
 }
 
 /// Makes the outputs of an op of a struct: a port per field, optional where the field is an `Option`.

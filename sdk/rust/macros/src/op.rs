@@ -22,7 +22,7 @@ enum Kind {
 
 /// The function, and the op beside it, or what is wrong with it.
 pub(crate) fn expand(said: &OpAttribute, mut function: ItemFn) -> TokenStream {
-    let op = check_signature(&function)
+    let op = check_signature(&function, "an op")
         .and_then(|()| parameters(&mut function))
         .and_then(|parameters| op(said, &function, &parameters))
         .unwrap_or_else(Error::into_compile_error);
@@ -149,23 +149,23 @@ fn op(said: &OpAttribute, function: &ItemFn, parameters: &[Parameter]) -> syn::R
     })
 }
 
-/// Refuses what no host could call.
-fn check_signature(function: &ItemFn) -> syn::Result<()> {
+/// Refuses what no host could call. `what` the function is to be, with its article.
+pub(crate) fn check_signature(function: &ItemFn, what: &str) -> syn::Result<()> {
     let signature = &function.sig;
     let wrong = if let Some(token) = &signature.asyncness {
-        Some((token.span(), "an op is not async: the host runs many at once, each waits by itself"))
+        Some((token.span(), "is not async: the host runs many at once, each waits by itself"))
     } else if let Some(token) = &signature.unsafety {
-        Some((token.span(), "an op is not unsafe: the host calls it"))
+        Some((token.span(), "is not unsafe: the host calls it"))
     } else if let Some(abi) = &signature.abi {
-        Some((abi.span(), "an op is an ordinary Rust function"))
+        Some((abi.span(), "is an ordinary Rust function"))
     } else if let Some(token) = &signature.variadic {
-        Some((token.span(), "an op has a fixed number of parameters"))
+        Some((token.span(), "has a fixed number of parameters"))
     } else if !signature.generics.params.is_empty() {
-        Some((signature.generics.span(), "an op is not generic: the host needs to know its types"))
+        Some((signature.generics.span(), "is not generic: the host needs to know its types"))
     } else {
         None
     };
-    wrong.map_or(Ok(()), |(span, text)| Err(Error::new(span, text)))
+    wrong.map_or(Ok(()), |(span, text)| Err(Error::new(span, format!("{what} {text}"))))
 }
 
 fn parameters(function: &mut ItemFn) -> syn::Result<Vec<Parameter>> {
