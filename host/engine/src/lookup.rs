@@ -8,6 +8,7 @@ use opyard_model::event::TypeChecked;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::plan::{IoManagerSpec, Memo, Plan};
 use opyard_model::step::{CheckCall, Said, Saying, StepExecutor, StepResult};
+use opyard_model::value::Yielded;
 use opyard_store::event_log::Durable;
 use opyard_store::memo::{MemoAnswer, MemoStore};
 use tokio::sync::mpsc::UnboundedSender;
@@ -102,8 +103,15 @@ impl LookUp {
         if check_outputs(step, &entry.outputs).is_err() {
             return self.missed(question, false);
         }
-        let Some(checked) = self.check_types(&question, &entry).await else { return self.missed(question, false) };
         let mut outputs = entry.outputs.clone();
+        for one in &mut outputs {
+            // What the value is taken for is said by the plan of now; consumers are keyed by it.
+            if let Some(output) = step.outputs.iter().find(|output| output.port == one.port) {
+                one.value.type_name.clone_from(&output.type_name);
+            }
+        }
+        let checked = self.check_types(&question, &entry, &outputs).await;
+        let Some(checked) = checked else { return self.missed(question, false) };
         let mut handled = Vec::new();
         for yielded in &mut outputs {
             let Some(output) = step.outputs.iter().find(|output| output.port == yielded.port) else {
@@ -137,10 +145,15 @@ impl LookUp {
 
     /// Checks what the entry holds against the types of now, where that was not done before. None: something of it is not what
     /// its type says (running the step tells so), or nobody knows.
-    async fn check_types(&self, question: &Question, entry: &MemoEntry) -> Option<Vec<TypeChecked>> {
+    async fn check_types(
+        &self,
+        question: &Question,
+        entry: &MemoEntry,
+        outputs: &[Yielded],
+    ) -> Option<Vec<TypeChecked>> {
         let step = self.plan.step(question.of.id.step);
         let tenant = &self.whose.tenant;
-        let open: Vec<_> = typed(&self.plan, step, &entry.outputs)
+        let open: Vec<_> = typed(&self.plan, step, outputs)
             .map(|typed| (typed.key(tenant), typed))
             .filter(|(key, _)| !entry.checked.contains(key))
             .collect();

@@ -121,6 +121,7 @@ codes! {
     245 UnknownExtension "no component ships this type checker";
     246 BadSchema "a JSON Schema of the definitions that cannot be used";
     247 ValueInvalid "a value of the definitions does not pass the check of its type";
+    248 InputMayBeAbsent "a required input of a step that may run without it";
     249 RunEnded "the run has ended already";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";

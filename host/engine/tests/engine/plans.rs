@@ -11,7 +11,7 @@ use opyard_model::id::{MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{
-    BaseType, FailurePolicy, Memo, OutputSlot, Plan, Source, Step, StepInput, StepIx, StepOutput,
+    BaseType, FailurePolicy, Memo, OutputSlot, Plan, Source, Step, StepInput, StepIx, StepOutput, Trigger,
 };
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::value::{ArtifactRef, ValueRef, Yielded};
@@ -49,6 +49,7 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         inputs,
         outputs: vec![output("a", BaseType::Json)],
         after: Vec::new(),
+        when: Trigger::AllSuccess,
         mapped_over: None,
         grants: Vec::new(),
         limits: Limits::default(),
@@ -264,6 +265,13 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
     }
     if ix > 0 && words.one_in(5) {
         made.after.push(StepIx(words.below(ix) as u32));
+    }
+    made.when = Trigger::ALL[words.below(8).saturating_sub(4)].1;
+    if made.when != Trigger::AllSuccess {
+        // As planning wants it.
+        for input in made.inputs.iter_mut().filter(|input| !matches!(input.source, Source::Item { .. })) {
+            input.optional |= !input.many;
+        }
     }
     made.outputs = match words.below(6) {
         0..=2 => vec![output("a", BaseType::Json)],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use opyard_model::event::SkipReason;
 use opyard_model::id::MappingKey;
-use opyard_model::plan::{BaseType, OutputSlot, Plan, Source, Step, StepIx};
+use opyard_model::plan::{BaseType, OutputSlot, Plan, Source, Step, StepIx, Trigger};
 use opyard_model::state::{InstanceId, RunState, StepState};
 
 use crate::plans::{Script, Scripts, key};
@@ -55,24 +55,50 @@ impl World<'_> {
     }
 
     fn end(&self, step: &Step, key: Option<&MappingKey>) -> End {
-        let mut needs: Vec<End> = Vec::new();
+        let (mut needs, mut each): (Vec<End>, Vec<End>) = Default::default();
         for input in &step.inputs {
             let end = match &input.source {
                 Source::Unconnected | Source::Given { .. } | Source::Item { .. } => End::Success,
                 Source::Output { slot } => self.value(*slot, None),
                 Source::SameKey { slot } => self.value(*slot, key),
-                Source::FanIn { slots } => all(slots.iter().map(|slot| self.value(*slot, None))),
-                Source::Collect { slot } => self.whole(slot.step, |key| self.value(*slot, key)),
+                Source::FanIn { slots } => {
+                    each.extend(slots.iter().map(|slot| self.value(*slot, None)));
+                    all(slots.iter().map(|slot| self.value(*slot, None)))
+                }
+                Source::Collect { slot } => {
+                    let items = self.plan.step(slot.step).mapped_over;
+                    match items.map(|over| self.ends[&InstanceId { step: over.step, key: None }]) {
+                        None => each.push(self.value(*slot, None)),
+                        Some(End::Success) => {
+                            each.extend(self.keys(slot.step).iter().map(|key| self.value(*slot, key.as_ref())));
+                        }
+                        Some(other) => each.push(other),
+                    }
+                    self.whole(slot.step, |key| self.value(*slot, key))
+                }
             };
+            if matches!(input.source, Source::Output { .. } | Source::Item { .. } | Source::SameKey { .. }) {
+                each.push(end);
+            }
             needs.push(if input.optional && end == End::LeftOut { End::Success } else { end });
         }
         for before in &step.after {
-            needs.push(self.whole(*before, |key| self.ends[&InstanceId { step: *before, key: key.cloned() }]));
+            let end = self.whole(*before, |key| self.ends[&InstanceId { step: *before, key: key.cloned() }]);
+            needs.push(end);
+            each.push(end);
         }
-        if needs.iter().any(|end| matches!(end, End::Failure | End::UpstreamFailed)) {
-            End::UpstreamFailed
-        } else if needs.contains(&End::LeftOut) {
-            End::LeftOut
+        let failed = needs.iter().any(|end| matches!(end, End::Failure | End::UpstreamFailed));
+        let held_back = match step.when {
+            Trigger::AllSuccess if failed => Some(End::UpstreamFailed),
+            Trigger::AllSuccess => needs.contains(&End::LeftOut).then_some(End::LeftOut),
+            Trigger::AllDone => None,
+            Trigger::NoneFailed => failed.then_some(End::UpstreamFailed),
+            Trigger::AnySuccess if each.contains(&End::Success) => None,
+            Trigger::AnySuccess if failed => Some(End::UpstreamFailed),
+            Trigger::AnySuccess => (!each.is_empty()).then_some(End::LeftOut),
+        };
+        if let Some(end) = held_back {
+            end
         } else if self.scripts[&step.op].of(key).succeeds() {
             End::Success
         } else {

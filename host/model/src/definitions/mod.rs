@@ -24,7 +24,7 @@ use crate::digest::Digest;
 use crate::error::Code;
 use crate::id::Name;
 use crate::limits::LimitOverrides;
-use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec};
+use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, Trigger};
 
 pub use setting::Setting;
 
@@ -108,7 +108,7 @@ impl Definitions {
         components
     }
 
-    /// The components whose type checkers the types of `described` ops' ports are checked with.
+    /// The components whose type checkers check the types of `described` ops' ports, and those that steps give to them.
     #[must_use]
     pub fn components_of_types<'a>(&self, described: impl Iterator<Item = &'a ComponentDescription>) -> BTreeSet<Name> {
         let ops = described.flat_map(|component| &component.ops);
@@ -116,6 +116,10 @@ impl Definitions {
             let inputs = op.inputs.iter().map(|port| &port.type_name);
             inputs.chain(op.outputs.iter().map(|port| &port.type_name))
         });
+        let flows =
+            self.jobs.iter().map(|job| &job.value.flow).chain(self.graphs.iter().map(|graph| &graph.value.flow));
+        let chosen = flows.flat_map(|flow| flow.steps.iter()).flat_map(|step| &step.value.types);
+        let types = types.chain(chosen.map(|(_, name)| &name.value));
         let checkers = types.filter_map(|name| match &self.types.get(name.as_str())?.value.check {
             Some(CheckDefinition::Checker { component, .. }) => Some(component.clone()),
             Some(CheckDefinition::Schema(_)) | None => None,
@@ -282,7 +286,10 @@ pub(crate) struct StepDefinition {
     pub(crate) retry: Option<Located<RetryPolicy>>,
     pub(crate) limits: GivenLimits,
     pub(crate) io_manager: IoManagerChoice,
+    /// What outputs are, more exactly than their op says.
+    pub(crate) types: Vec<(Located<String>, Located<Name>)>,
     pub(crate) after: Vec<Located<Name>>,
+    pub(crate) when: Option<Located<Trigger>>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) memo: Option<Located<MemoChoice>>,
 }

@@ -64,6 +64,12 @@ impl Definitions {
                     found.push(unknown_step(name.value.as_str(), &name.place, flow));
                 }
             }
+            for (_, name) in &step.types {
+                if !found.is_full() && !self.types.knows(name.value.as_str()) {
+                    let known = self.types.names();
+                    found.push(unknown(Code::UnknownType, "type", name.value.as_str(), &name.place, known));
+                }
+            }
             let managers: Vec<_> = match &step.io_manager {
                 IoManagerChoice::Default => Vec::new(),
                 IoManagerChoice::All(name) => vec![name],

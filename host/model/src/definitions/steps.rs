@@ -9,8 +9,9 @@ use super::{
 use crate::component::{Backoff, Jitter, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Code;
+use crate::id::Name;
 use crate::limits::parse_duration;
-use crate::plan::FailurePolicy;
+use crate::plan::{FailurePolicy, Trigger};
 
 const JOB: Keys = Keys {
     what: "a job",
@@ -35,8 +36,10 @@ const STEP: Keys = Keys {
         "after",
         "tags",
         "memo",
+        "types",
+        "when",
     ],
-    later: &["when", "pool", "hooks", "partitions", "priority"],
+    later: &["pool", "hooks", "partitions", "priority"],
 };
 const POLICY: Keys = Keys { what: "a policy", known: &["fail_fast"], later: &["cancel_run_when"] };
 const RETRY: Keys =
@@ -109,7 +112,7 @@ impl Reading<'_> {
         let fields = self.fields(node, &STEP)?;
         let body = self.body(&fields, node);
         if let Some((_, Body::Graph(_))) = &body {
-            for name in ["config", "retry", "timeout", "limits", "io_manager", "memo"] {
+            for name in ["config", "retry", "timeout", "limits", "io_manager", "types", "memo", "when"] {
                 if let Some((key, _)) = fields.entry(name) {
                     self.push(
                         Diagnostic::error(Code::UnknownKey, format!("`{name}` means nothing for a graph"))
@@ -139,11 +142,29 @@ impl Reading<'_> {
             self.limit(&mut limits, "wall", node);
         }
         let io_manager = fields.get("io_manager").and_then(|node| self.io_manager_choice(node)).unwrap_or_default();
+        let types = fields.get("types").map(|node| self.named_outputs(node, "`types`", "a type")).unwrap_or_default();
         let after = fields.get("after").map(|node| self.after(node)).unwrap_or_default();
+        let when = fields.get("when").and_then(|node| {
+            let value = self.one_of(node, "trigger rule", &Trigger::ALL)?;
+            Some(Located { value, place: node.place.clone() })
+        });
         let tags = self.tags(fields.get("tags"));
         let memo = fields.get("memo").and_then(|node| self.memo(node));
         let (body_place, body) = body?;
-        Some(StepDefinition { body, body_place, inputs, config, retry, limits, io_manager, after, tags, memo })
+        Some(StepDefinition {
+            body,
+            body_place,
+            inputs,
+            config,
+            retry,
+            limits,
+            io_manager,
+            types,
+            after,
+            when,
+            tags,
+            memo,
+        })
     }
 
     /// A config is a map; what is in it is checked against the op's schema, later.
@@ -330,17 +351,22 @@ impl Reading<'_> {
             let value = self.name_at(node, "`io_manager`")?;
             return Some(IoManagerChoice::All(Located { value, place: node.place.clone() }));
         }
-        let mut choices = Vec::new();
-        for (key, item) in self.entries(node, "`io_manager`")? {
-            if let Some(value) = self.name_at(item, "an IO manager") {
-                let output = Located { value: key.text.clone(), place: key.place.clone() };
-                choices.push((output, Located { value, place: item.place.clone() }));
-            }
-        }
-        Some(IoManagerChoice::PerOutput(choices))
+        Some(IoManagerChoice::PerOutput(self.named_outputs(node, "`io_manager`", "an IO manager")))
     }
 
-    fn after(&mut self, node: &Node) -> Vec<Located<crate::id::Name>> {
+    /// Outputs of an op, each with a name.
+    fn named_outputs(&mut self, node: &Node, section: &str, what: &str) -> Vec<(Located<String>, Located<Name>)> {
+        let mut named = Vec::new();
+        for (key, item) in self.entries(node, section).unwrap_or_default() {
+            if let Some(value) = self.name_at(item, what) {
+                let output = Located { value: key.text.clone(), place: key.place.clone() };
+                named.push((output, Located { value, place: item.place.clone() }));
+            }
+        }
+        named
+    }
+
+    fn after(&mut self, node: &Node) -> Vec<Located<Name>> {
         let items = self.list(node, "`after`").unwrap_or_default();
         items
             .iter()

@@ -27,9 +27,14 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn outputs(&mut self, site: &Site<'a>) -> Vec<StepOutput> {
-        if let IoManagerChoice::PerOutput(choices) = &site.definition.io_manager {
-            for (output, _) in choices.iter().filter(|(output, _)| site.op.output(&output.value).is_none()) {
-                let name = output.value.as_str();
+        let definition = site.definition;
+        let choices = match &definition.io_manager {
+            IoManagerChoice::PerOutput(choices) => choices.as_slice(),
+            IoManagerChoice::Default | IoManagerChoice::All(_) => &[],
+        };
+        for (output, _) in choices.iter().chain(&definition.types) {
+            let name = output.value.as_str();
+            if site.op.output(name).is_none() {
                 let op = format!("{}.{}", site.component_name, site.op.name);
                 self.found.push(
                     Diagnostic::error(Code::UnknownPort, format!("the op `{op}` has no output `{name}`"))
@@ -51,12 +56,11 @@ impl<'a> Builder<'a> {
             if let Some(spec) = self.surroundings.io_manager(io_manager.as_str()) {
                 self.built.io_managers.entry(io_manager.clone()).or_insert_with(|| spec.clone());
             }
-            // An unknown type was said; any base will do for what comes after.
-            let base = self.base_type(&port.type_name, &format!("the output `{}`", port.name), site);
+            let (type_name, base) = self.output_type(site, port);
             outputs.push(StepOutput {
                 port: port.name.clone(),
-                type_name: port.type_name.clone(),
-                base: base.unwrap_or(super::BaseType::Bytes),
+                type_name,
+                base,
                 media_type: port.media_type.clone(),
                 optional: port.optional,
                 dynamic: port.dynamic,

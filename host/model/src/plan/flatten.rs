@@ -252,6 +252,7 @@ impl<'a> Builder<'a> {
             inputs,
             outputs,
             after,
+            when: site.definition.when.as_ref().map(|when| when.value).unwrap_or_default(),
             mapped_over,
             grants: bound.grants,
             limits: bound.limits,

@@ -254,6 +254,35 @@ pub enum Memo {
     For(Duration),
 }
 
+/// What has to have become of the steps before a step, so that it runs. Asked once all of them have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// None failed, and all that it requires is there.
+    #[default]
+    AllSuccess,
+    /// Whatever it is.
+    AllDone,
+    /// Something of all that it could be given is there; or it needs nothing.
+    AnySuccess,
+    /// None failed; what was left out is no reason not to run.
+    NoneFailed,
+}
+
+impl Trigger {
+    /// Every rule, and its name in definitions.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("all_success", Self::AllSuccess),
+        ("all_done", Self::AllDone),
+        ("any_success", Self::AnySuccess),
+        ("none_failed", Self::NoneFailed),
+    ];
+
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A step of the plan: one op, wired.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -274,6 +303,9 @@ pub struct Step {
     /// Steps that must succeed before, without data.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<StepIx>,
+    /// What has to have become of what it builds on.
+    #[serde(default, skip_serializing_if = "Trigger::is_default")]
+    pub when: Trigger,
     /// The dynamic output that this step is mapped over: it runs once per item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapped_over: Option<OutputSlot>,

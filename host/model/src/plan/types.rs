@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bind::overlaid;
 use super::flatten::{Builder, Site};
 use super::{BaseType, config};
-use crate::component::TypeName;
+use crate::component::{OutputDefinition, TypeName};
 use crate::definitions::tree::Node;
 use crate::definitions::{CheckDefinition, Named, TypeDefinition};
 use crate::diagnostic::{Diagnostic, Place};
@@ -89,6 +89,30 @@ impl<'a> Builder<'a> {
             self.types.insert(entry.name.as_str(), known);
         }
         Some(entry.value.base)
+    }
+
+    /// The type of an output: the op's, or what the step makes of it.
+    pub(super) fn output_type(&mut self, site: &Site<'a>, port: &OutputDefinition) -> (TypeName, BaseType) {
+        let what = format!("the output `{}`", port.name);
+        // An unknown type was said; any base will do for what comes after.
+        let base = self.base_type(&port.type_name, &what, site).unwrap_or(BaseType::Bytes);
+        let chosen = site.definition.types.iter().find(|(output, _)| output.value == port.name.as_str());
+        let Some((_, chosen)) = chosen else { return (port.type_name.clone(), base) };
+        let Some(finer) = self.base_type(&chosen.value, &what, site) else { return (port.type_name.clone(), base) };
+        // Only what the op leaves open can be said more exactly.
+        let is_open = port.type_name.as_str() == base.name();
+        if !(is_open && finer == base) {
+            self.found.push(
+                Diagnostic::error(
+                    Code::TypeMismatch,
+                    format!("{what} of `{}` cannot be a `{}`", site.path, chosen.value),
+                )
+                .at(&chosen.place, format!("stands on `{}`", finer.name()))
+                .at(&site.definition.body_place, format!("yields `{}`", port.type_name)),
+            );
+            return (port.type_name.clone(), base);
+        }
+        (chosen.value.clone(), base)
     }
 
     /// Makes the check of a type ready. What is wrong with it is said, once.

@@ -1,7 +1,7 @@
 //! Wires: what comes into an input, whether it fits, and over what a step is mapped.
 
 use super::flatten::{Builder, Site};
-use super::{BaseType, OutputSlot, Source, StepInput, StepOutput, config};
+use super::{BaseType, OutputSlot, Source, StepInput, StepOutput, Trigger, config};
 use crate::component::{InputDefinition, OpDefinition, TypeName};
 use crate::definitions::Located;
 use crate::definitions::tree::{Node, Value};
@@ -92,6 +92,7 @@ impl<'a> Builder<'a> {
             };
             inputs.push(StepInput { port: port.name.clone(), optional: port.optional, many: port.many, source });
         }
+        self.check_trigger(site, &inputs);
         if let Some((_, place)) = mapping
             && let Some(output) = site.op.outputs.iter().find(|output| output.dynamic)
         {
@@ -105,6 +106,26 @@ impl<'a> Builder<'a> {
             );
         }
         (inputs, mapping.map(|(slot, _)| slot))
+    }
+
+    /// A step that may run without what it is wired to has to be able to.
+    fn check_trigger(&mut self, site: &Site<'a>, inputs: &[StepInput]) {
+        let Some(when) = site.definition.when.as_ref().filter(|when| when.value != Trigger::AllSuccess) else { return };
+        for input in inputs.iter().filter(|input| !(input.optional || input.many)) {
+            let may_be_absent = match input.source {
+                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => false,
+                Source::Output { .. } | Source::SameKey { .. } | Source::FanIn { .. } | Source::Collect { .. } => true,
+            };
+            if may_be_absent {
+                let message = format!("`{}` may run without `{}`, which it requires", site.path, input.port);
+                self.found.push(
+                    Diagnostic::error(Code::InputMayBeAbsent, message)
+                        .at(&when.place, "runs also when what comes before has failed or was skipped")
+                        .at(&site.definition.body_place, format!("requires `{}`", input.port))
+                        .help("only optional inputs, and those that take many values, can go without; `after` orders without data"),
+                );
+            }
+        }
     }
 
     fn unconnected(&mut self, site: &Site<'a>, port: &InputDefinition, base: BaseType) -> Source {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Instance, InstanceId, Node, RunState, StepState};
 use crate::event::SkipReason;
 use crate::id::MappingKey;
-use crate::plan::{BaseType, OutputSlot, Source, StepInput, StepIx};
+use crate::plan::{BaseType, OutputSlot, Source, StepInput, StepIx, Trigger};
 use crate::step::{Bound, BoundInput};
 use crate::value::ValueRef;
 
@@ -64,11 +64,14 @@ impl RunState {
         if let Some(reason) = self.revoked(id) {
             return Verdict::Skip(reason);
         }
+        if step.when == Trigger::AllDone || step.when == Trigger::AnySuccess && self.is_something_there(id) {
+            return Verdict::Run;
+        }
         let mut not_yielded = false;
         for input in &step.inputs {
             match self.input_fate(id, input) {
                 Fate::Failed => return Verdict::Skip(SkipReason::UpstreamFailed),
-                Fate::NotYielded => not_yielded |= !input.optional,
+                Fate::NotYielded => not_yielded |= !input.optional || step.when == Trigger::AnySuccess,
                 Fate::Yielded => {}
             }
         }
@@ -79,7 +82,35 @@ impl RunState {
                 Fate::Yielded => {}
             }
         }
-        if not_yielded { Verdict::Skip(SkipReason::NotYielded) } else { Verdict::Run }
+        if not_yielded && step.when != Trigger::NoneFailed {
+            Verdict::Skip(SkipReason::NotYielded)
+        } else {
+            Verdict::Run
+        }
+    }
+
+    /// One at least of the steps before has given what it could: each value of a list counts for itself.
+    fn is_something_there(&self, id: &InstanceId) -> bool {
+        let step = self.plan.step(id.step);
+        let of_inputs = step.inputs.iter().any(|input| match &input.source {
+            Source::Unconnected | Source::Given { .. } => false,
+            Source::FanIn { slots } => slots.iter().any(|slot| {
+                self.single(slot.step).is_some_and(|producer| self.slot_fate(producer, *slot) == Fate::Yielded)
+            }),
+            Source::Collect { slot } => match self.nodes.get(slot.step.index()) {
+                Some(Node::Mapped { instances, .. }) => {
+                    let mut remaining = self.remaining(slot.step, instances);
+                    self.items_fate(slot.step) == Fate::Yielded
+                        && remaining.any(|producer| self.slot_fate(producer, *slot) == Fate::Yielded)
+                }
+                Some(Node::Single(producer)) => self.slot_fate(producer, *slot) == Fate::Yielded,
+                None => false,
+            },
+            Source::Output { .. } | Source::Item { .. } | Source::SameKey { .. } => {
+                self.input_fate(id, input) == Fate::Yielded
+            }
+        });
+        of_inputs || step.after.iter().any(|producer| self.whole_fate(*producer) == Fate::Yielded)
     }
 
     /// Why a mapped step must not run whatever else becomes of its inputs: the producer of its items failed, or did not
@@ -157,7 +188,11 @@ impl RunState {
 
     fn collect(&self, slot: OutputSlot, values: &mut Vec<ValueRef>) {
         match self.nodes.get(slot.step.index()) {
-            Some(Node::Single(producer)) => values.extend(producer.items(slot.port).map(|(_, value)| value.clone())),
+            // Items of a step that failed in the end are none, for one that runs all the same.
+            Some(Node::Single(producer)) if matches!(producer.state, StepState::Success { .. }) => {
+                values.extend(producer.items(slot.port).map(|(_, value)| value.clone()));
+            }
+            Some(Node::Single(_)) => {}
             Some(Node::Mapped { instances, .. }) => {
                 values.extend(instances.values().filter_map(|producer| self.plain(producer, slot)));
             }
