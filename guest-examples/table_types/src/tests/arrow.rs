@@ -141,6 +141,7 @@ fn slices_and_large_numbers_are_as_they_say() {
         "t": { "type": "utf8", "in": ["bb", "ccc"] },
     } });
     let verdict = check(ARROW, stream(&[columns]), params);
+    assert_eq!(number(&verdict, "rows"), 2);
     assert_eq!(offending(&verdict), ["1 n 18446744073709551615 type", "1 f (null) nullable"]);
 }
 

@@ -70,6 +70,19 @@ fn columns_and_rows_of_the_table_itself() {
 }
 
 #[test]
+fn lines_end_in_any_way_and_empty_ones_are_none() {
+    for end in ["\n", "\r", "\r\n", "\n\n", "\r\r", "\r\n\r\n"] {
+        for last in ["", end] {
+            let bytes = ["a,b", "1,\"x\"", "2,y"].join(end) + last;
+            let params =
+                json!({ "columns": { "b": { "type": "utf8", "in": ["x", "y"] } }, "rows": { "min": 2, "max": 2 } });
+            let verdict = check(CSV, format!("{end}{bytes}"), params);
+            assert!(verdict.is_pass(), "{end:?}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
 fn other_media_types_are_refused_with_those_that_are_read() {
     let verdict = check("application/vnd.apache.parquet", "", json!({}));
     let description = verdict.description().unwrap();
