@@ -124,6 +124,9 @@ fn uniqueness_is_told_as_far_as_it_can_be() {
     assert_eq!(said("a,b\n1,\n2,\n3,\n1,\n"), (false, "column 'a': 1 value occurs again".to_owned()));
     let too_many = "column 'a': whether values are unique can be told for 3 of them, and there are more";
     assert_eq!(said("a,b\n1,\n2,\n3,\n4,\n"), (false, too_many.to_owned()));
+    // What is given up for one column is there for the other.
+    let (_, said) = said("a,b\n1,\n2,\n3,\n4,\n,1\n,2\n,1\n");
+    assert_eq!(said, format!("{too_many}; column 'b': 1 value occurs again"));
 }
 
 #[test]
