@@ -1,8 +1,8 @@
 //! Is this table what its type says? A type checker for tables in CSV, NDJSON and Arrow streams.
 //!
 //! A table is read once, in pieces, and is never held whole: what is held is a row (at most 1 MiB) or a record batch (at
-//! most 64 MiB, and as much again for dictionaries), and 16 bytes for every value that has to be unique (at most
-//! 2,000,000 of them). What the bytes say is the claim of a stranger: a table that cannot be read is a verdict that names
+//! most 64 MiB, and as much again for dictionaries), and some 40 bytes for every value that has to be unique (at most
+//! 2,000,000 of them, over all columns). What the bytes say is the claim of a stranger: a table that cannot be read is a verdict that names
 //! the place, whatever the bytes are.
 //!
 //! # What a column accepts

@@ -199,27 +199,19 @@ impl Stream {
     ) -> Result<(), Stop> {
         let wrong = corrupt(place);
         let rows = u64::try_from(content.i64(0).map_err(&wrong)?).map_err(|_| wrong(Corrupt))?;
-        let first = tally.rows() + 1;
-        tally.add_rows(rows)?;
         if self.columns.is_empty() {
-            return if input.skip(body)? { Ok(()) } else { truncated(place) };
+            return if input.skip(body)? { tally.add_rows(rows) } else { truncated(place) };
         }
         refuse_compression(content, place)?;
         let length = hold(body, 0, input, "a record batch", place)?;
-        self.look(content, input.window().get(..length).unwrap_or_default(), rows, first, tally).map_err(&wrong)?;
+        self.look(content, input.window().get(..length).unwrap_or_default(), rows, tally).map_err(&wrong)?;
         input.take(length);
-        Ok(())
+        tally.add_rows(rows)
     }
 
     /// Looks at the rows of a record batch.
-    fn look(
-        &self,
-        content: &Table<'_>,
-        body: &[u8],
-        rows: u64,
-        first: u64,
-        tally: &mut Tally<'_>,
-    ) -> Result<(), Corrupt> {
+    fn look(&self, content: &Table<'_>, body: &[u8], rows: u64, tally: &mut Tally<'_>) -> Result<(), Corrupt> {
+        let first = tally.rows() + 1;
         let mut walk = Walk::new(content)?;
         let mut checked = Vec::new();
         for (index, field) in self.fields.as_deref().unwrap_or_default().iter().enumerate() {

@@ -11,9 +11,10 @@ use arrow_array::{
 };
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Fields, Schema};
+use proptest::prelude::*;
 use serde_json::json;
 
-use super::{ARROW, broken, check, check_with, chunks, number, offending};
+use super::{ARROW, CSV, broken, check, check_with, chunks, number, offending, violations};
 
 type Columns<'a> = &'a [(&'a str, ArrayRef)];
 
@@ -141,6 +142,7 @@ fn slices_and_large_numbers_are_as_they_say() {
         "t": { "type": "utf8", "in": ["bb", "ccc"] },
     } });
     let verdict = check(ARROW, stream(&[columns]), params);
+    assert_eq!(number(&verdict, "rows"), 2);
     assert_eq!(offending(&verdict), ["1 n 18446744073709551615 type", "1 f (null) nullable"]);
 }
 
@@ -159,4 +161,45 @@ fn columns_that_nobody_asks_for_are_passed_over() {
     let verdict =
         check(ARROW, stream(&[&[("n", Arc::clone(&column))], &[("n", column)]]), json!({ "rows": { "max": 1 } }));
     assert_eq!(broken(&verdict), "2000 rows, and at most 1 are allowed");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_table_is_checked_in_arrow_as_in_csv(
+        rows in prop::collection::vec((prop::option::of(-4..20_i64), any::<Option<bool>>(), prop::option::of("[a-c]{1,15}")), 0..60),
+        per_batch in 1..40_usize,
+        chunk in 1..200_u32,
+    ) {
+        let mut text = "n,f,t,d\n".to_owned();
+        for (n, f, t) in &rows {
+            let (n, f) = (n.map_or_else(String::new, |n| n.to_string()), f.map_or_else(String::new, |f| f.to_string()));
+            let t = t.as_deref().unwrap_or_default();
+            text += &format!("{n},{f},{t},{t}\n");
+        }
+        let batch = |rows: &[(Option<i64>, Option<bool>, Option<String>)]| -> Vec<(&str, ArrayRef)> {
+            let texts: Vec<_> = rows.iter().map(|row| row.2.as_deref()).collect();
+            vec![
+                ("n", Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.0)))),
+                ("f", Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.1)))),
+                ("t", Arc::new(StringViewArray::from_iter(texts.iter().copied()))),
+                ("d", category(&texts)),
+            ]
+        };
+        let batches: Vec<_> = if rows.is_empty() { vec![batch(&[])] } else { rows.chunks(per_batch).map(batch).collect() };
+        let batches: Vec<_> = batches.iter().map(Vec::as_slice).collect();
+        let params = json!({ "columns": {
+            "n": { "type": "int64", "min": 0, "max": 15, "unique": true },
+            "f": { "type": "boolean", "nullable": false, "in": [true] },
+            "t": { "type": "utf8", "pattern": "a$", "nullable": false },
+            "d": { "type": "utf8", "unique": true, "pattern": "^b" },
+        } });
+        let in_arrow = check_with(&chunks(chunk), ARROW, &stream(&batches), params.clone());
+        let in_csv = check(CSV, text, params);
+        prop_assert_eq!(number(&in_arrow, "rows"), rows.len() as i64);
+        prop_assert_eq!(violations(&in_arrow), violations(&in_csv));
+        prop_assert_eq!(offending(&in_arrow), offending(&in_csv));
+        prop_assert_eq!(in_arrow.description(), in_csv.description());
+    }
 }

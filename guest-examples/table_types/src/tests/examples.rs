@@ -70,6 +70,19 @@ fn columns_and_rows_of_the_table_itself() {
 }
 
 #[test]
+fn lines_end_in_any_way_and_empty_ones_are_none() {
+    for end in ["\n", "\r", "\r\n", "\n\n", "\r\r", "\r\n\r\n"] {
+        for last in ["", end] {
+            let bytes = ["a,b", "1,\"x\"", "2,y"].join(end) + last;
+            let params =
+                json!({ "columns": { "b": { "type": "utf8", "in": ["x", "y"] } }, "rows": { "min": 2, "max": 2 } });
+            let verdict = check(CSV, format!("{end}{bytes}"), params);
+            assert!(verdict.is_pass(), "{end:?}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
 fn other_media_types_are_refused_with_those_that_are_read() {
     let verdict = check("application/vnd.apache.parquet", "", json!({}));
     let description = verdict.description().unwrap();
@@ -111,6 +124,9 @@ fn uniqueness_is_told_as_far_as_it_can_be() {
     assert_eq!(said("a,b\n1,\n2,\n3,\n1,\n"), (false, "column 'a': 1 value occurs again".to_owned()));
     let too_many = "column 'a': whether values are unique can be told for 3 of them, and there are more";
     assert_eq!(said("a,b\n1,\n2,\n3,\n4,\n"), (false, too_many.to_owned()));
+    // What is given up for one column is there for the other.
+    let (_, said) = said("a,b\n1,\n2,\n3,\n4,\n,1\n,2\n,1\n");
+    assert_eq!(said, format!("{too_many}; column 'b': 1 value occurs again"));
 }
 
 #[test]
