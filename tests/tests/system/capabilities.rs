@@ -1,0 +1,72 @@
+//! `guest-examples/jobs`: for each capability a small job that runs, and its bad twin, whose error stands beside it.
+
+use std::path::{Path, PathBuf};
+
+use opyard_server::model::definitions::Definitions;
+use opyard_server::model::diagnostic::Source;
+
+use crate::harness::{Project, root};
+
+/// The folders, in order.
+fn folders() -> Vec<PathBuf> {
+    let mut folders: Vec<_> = std::fs::read_dir(root().join("guest-examples/jobs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    folders
+}
+
+/// A folder of its own with these definitions, whose components and data are those of the checkout.
+fn project(folder: &Path, file: &str) -> Project {
+    let text = std::fs::read_to_string(folder.join(file)).unwrap();
+    let examples = root().join("guest-examples");
+    let text = text
+        .replace("../../../target/guests", &root().join("target/guests").display().to_string())
+        .replace("file:../../", &format!("file://{}/", examples.display()));
+    Project::new(&text)
+}
+
+#[test]
+fn every_capability_has_a_job_that_runs() {
+    let folders = folders();
+    assert!(!folders.is_empty());
+    for folder in folders {
+        let project = project(&folder, "opyard.yaml");
+        project.expect(&["check"], 0);
+        let text = std::fs::read(project.path().join("opyard.yaml")).unwrap();
+        let source = Source::from_bytes("opyard.yaml", &text).unwrap();
+        let definitions = Definitions::parse(&source, project.path()).unwrap();
+        for (job, _) in definitions.jobs() {
+            project.expect(&["run", job.as_str()], 0);
+            // Again, on what is remembered.
+            project.expect(&["run", job.as_str()], 0);
+        }
+    }
+}
+
+#[test]
+fn the_bad_twin_of_each_is_told_what_is_wrong() {
+    for folder in folders() {
+        let project = project(&folder, "bad.yaml");
+        let text = std::fs::read_to_string(folder.join("bad.yaml")).unwrap();
+        let call = text.lines().next().and_then(|line| line.strip_prefix("# exits "));
+        let (code, call) =
+            call.and_then(|call| call.split_once(": ")).expect("the first line says `# exits CODE: CALL`");
+        let call: Vec<_> = call.split(' ').collect();
+        let (out, err) = project.expect(&call, code.parse().unwrap());
+        // What differs from run to run stands elsewhere.
+        let told: Vec<_> = [out, err]
+            .iter()
+            .flat_map(|text| text.split("\n\n"))
+            .filter(|paragraph| paragraph.contains("error[OPY-"))
+            .map(|paragraph| paragraph.trim_end().to_owned())
+            .collect();
+        insta::with_settings!({
+            snapshot_path => &folder, prepend_module_to_snapshot => false, omit_expression => true,
+        }, {
+            insta::assert_snapshot!("bad", told.join("\n\n"));
+        });
+    }
+}
