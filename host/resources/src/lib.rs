@@ -4,17 +4,17 @@
 //! [`IoManagers`] opens what keeps outputs beside the artifact store. Both are built from the specs of a plan, and keep what
 //! they opened, so that a step does not connect again.
 
+mod blob;
 mod error;
 mod io;
 mod object_store;
 mod path;
 mod pool;
 
+pub use blob::{BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL};
 pub use error::ResourceError;
 pub use io::{Files, IoManagers, PathTemplate, TemplateError};
-pub use object_store::{
-    BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL, MAX_PAGE, ObjectStoreResource, Page, PutMode,
-};
+pub use object_store::{MAX_PAGE, ObjectStoreResource, Page, PutMode};
 pub use path::{MAX_PATH, ObjectPath};
 pub use pool::{Resources, file_url};
 

@@ -21,8 +21,8 @@ wasmtime::component::bindgen!({
     with: {
         "opyard:op/values.reader": crate::host::values::Reader,
         "opyard:op/values.writer": crate::host::values::Writer,
-        "opyard:resources/blobs.blob-reader": crate::host::object_store::Reading,
-        "opyard:resources/blobs.blob-writer": crate::host::object_store::Writing,
+        "opyard:resources/blobs.blob-reader": crate::host::blobs::Reading,
+        "opyard:resources/blobs.blob-writer": crate::host::blobs::Writing,
         "opyard:resources/object-store.store": crate::host::object_store::Store,
     },
 });

@@ -204,6 +204,14 @@ impl ResourceSpec {
         }
     }
 
+    /// The most that any grant of it can give.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::ObjectStore { access, .. } => *access,
+        }
+    }
+
     /// The declared version of its content.
     #[must_use]
     pub fn version(&self) -> Option<&str> {

@@ -1,8 +1,10 @@
 //! The host's side of every interface, one file each. Guest-controlled: every argument.
 
+pub(crate) mod blobs;
 pub(crate) mod closed;
 pub(crate) mod context;
 pub(crate) mod events;
+pub(crate) mod grant;
 pub(crate) mod io;
 pub(crate) mod object_store;
 pub(crate) mod values;
