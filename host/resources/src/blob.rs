@@ -5,10 +5,12 @@
 mod object;
 
 use bytes::Bytes;
+use opyard_model::digest::Digest;
 
 pub(crate) use object::{ObjectReader, ObjectWriter};
 
 use crate::error::ResourceError;
+use crate::model_registry::{ArtifactReader, ArtifactWriter, Claim};
 
 /// Most bytes of one read: 1 MiB.
 pub const MAX_CHUNK: usize = 1 << 20;
@@ -31,13 +33,32 @@ pub struct BlobMeta {
 /// An object that is being read, as it was when it was opened.
 #[derive(Debug)]
 pub struct BlobReader {
-    source: ObjectReader,
+    source: Source,
     meta: BlobMeta,
     position: u64,
 }
 
+/// Where it is read from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Object(ObjectReader),
+    Artifact(ArtifactReader),
+}
+
+impl From<ObjectReader> for Source {
+    fn from(reader: ObjectReader) -> Self {
+        Self::Object(reader)
+    }
+}
+
+impl From<ArtifactReader> for Source {
+    fn from(reader: ArtifactReader) -> Self {
+        Self::Artifact(reader)
+    }
+}
+
 impl BlobReader {
-    pub(crate) fn new(source: ObjectReader, meta: BlobMeta) -> Self {
+    pub(crate) fn new(source: Source, meta: BlobMeta) -> Self {
         Self { source, meta, position: 0 }
     }
 
@@ -67,34 +88,90 @@ impl BlobReader {
         if wanted == 0 {
             return Ok(Bytes::new());
         }
-        self.source.read_exact(offset, wanted, left).await
+        match &mut self.source {
+            Source::Object(reader) => reader.read_exact(offset, wanted, left).await,
+            Source::Artifact(reader) => reader.read_exact(offset, wanted, left).await,
+        }
     }
 }
 
-/// An object on its way in. Dropped before [`commit`](Self::commit), it leaves nothing.
+/// An object on its way in. Dropped before [`commit`](Self::commit), it leaves nothing that can be found.
 #[derive(Debug)]
 pub struct BlobWriter {
-    sink: ObjectWriter,
+    sink: Sink,
+    /// The file that it is of a version in the making.
+    file: Option<File>,
+}
+
+/// Where it is written to.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Object(ObjectWriter),
+    Artifact(ArtifactWriter),
+}
+
+impl From<ObjectWriter> for Sink {
+    fn from(writer: ObjectWriter) -> Self {
+        Self::Object(writer)
+    }
+}
+
+impl From<ArtifactWriter> for Sink {
+    fn from(writer: ArtifactWriter) -> Self {
+        Self::Artifact(writer)
+    }
+}
+
+#[derive(Debug)]
+struct File {
+    claim: Claim,
+    hasher: Box<blake3::Hasher>,
+    size: u64,
 }
 
 impl BlobWriter {
-    pub(crate) fn new(sink: ObjectWriter) -> Self {
-        Self { sink }
+    pub(crate) fn new(sink: Sink) -> Self {
+        Self { sink, file: None }
     }
 
-    /// Adds bytes. Waits when the object store is slower than the caller.
+    /// A file of a version in the making, which is told of it when it is committed.
+    pub(crate) fn of_version(sink: Sink, claim: Claim) -> Self {
+        Self { sink, file: Some(File { claim, hasher: Box::default(), size: 0 }) }
+    }
+
+    /// Adds bytes. Waits when what takes them is slower than the caller.
     ///
     /// # Errors
     /// `Limit` over [`MAX_CONDITIONAL`] with a precondition; `Unavailable`. The writer cannot be committed any more.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), ResourceError> {
-        self.sink.write(bytes).await
+        if let Some(file) = &mut self.file {
+            file.hasher.update(&bytes);
+            file.size += bytes.len() as u64;
+        }
+        match &mut self.sink {
+            Sink::Object(writer) => writer.write(bytes).await,
+            Sink::Artifact(writer) => writer.write(bytes).await,
+        }
     }
 
-    /// Makes the object visible, whole.
+    /// Makes the object visible, whole; a file of a version in the making, once that is.
     ///
     /// # Errors
-    /// `Conflict` when the precondition does not hold; `Limit` when it was too large; `Unavailable`: then it may be there.
+    /// `Conflict` when the precondition does not hold, or the version was committed meanwhile; `Limit` when it was too
+    /// large; `Unavailable`: then it may be there.
     pub async fn commit(self) -> Result<BlobMeta, ResourceError> {
-        self.sink.commit().await
+        let written = match self.sink {
+            Sink::Object(writer) => Some(writer.commit().await?),
+            Sink::Artifact(writer) => {
+                writer.commit().await?;
+                None
+            }
+        };
+        let Some(File { claim, hasher, size }) = self.file else { return written.ok_or(ResourceError::NotFound) };
+        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+        let last_modified_ms = written.map_or(0, |meta| meta.last_modified_ms);
+        let meta = BlobMeta { path: claim.path().to_owned(), size, etag: Some(digest.to_string()), last_modified_ms };
+        claim.tell(size, digest)?;
+        Ok(meta)
     }
 }

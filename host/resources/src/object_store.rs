@@ -6,9 +6,10 @@
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, UpdateVersion};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutResult, UpdateVersion};
 use opyard_model::plan::Access;
 use opyard_store::object::{CALL_TIMEOUT, Objects, Place, bounded};
 
@@ -39,6 +40,15 @@ pub struct Page {
     pub objects: Vec<BlobMeta>,
     /// What to ask for the next page with; none = this is the last.
     pub next: Option<String>,
+}
+
+/// A small object, whole.
+#[derive(Debug)]
+pub(crate) struct SmallObject {
+    pub(crate) bytes: Bytes,
+    pub(crate) etag: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) last_modified_ms: i64,
 }
 
 /// An object store that was granted.
@@ -152,7 +162,7 @@ impl ObjectStoreResource {
         let path = self.path(path)?;
         let meta = call("opening an object", self.objects.store.head(path.as_path())).await?;
         let meta = blob_meta(meta);
-        Ok(BlobReader::new(ObjectReader::new(self.clone(), path, meta.etag.clone()), meta))
+        Ok(BlobReader::new(ObjectReader::new(self.clone(), path, meta.etag.clone()).into(), meta))
     }
 
     /// Begins an object. Nothing is visible before [`BlobWriter::commit`].
@@ -174,7 +184,47 @@ impl ObjectStoreResource {
                 ObjectWriter::held(self.clone(), path, object_store::PutMode::Update(version))
             }
         };
-        Ok(BlobWriter::new(writer))
+        Ok(BlobWriter::new(writer.into()))
+    }
+
+    /// Reads an object of at most `max` bytes whole, and what a conditional put of it needs; none when there is none.
+    ///
+    /// # Errors
+    /// `Unavailable`, also when it is larger: only this program writes such objects; `Denied`, `Invalid`.
+    pub(crate) async fn get_small(&self, path: &str, max: usize) -> Result<Option<SmallObject>, ResourceError> {
+        let path = self.path(path)?;
+        let got = call("reading an object", async {
+            let got = self.objects.store.get_opts(path.as_path(), GetOptions::default()).await?;
+            let ObjectMeta { size, e_tag, version, last_modified, .. } = got.meta.clone();
+            if size > max as u64 {
+                return Ok(None);
+            }
+            let last_modified_ms = last_modified.timestamp_millis();
+            Ok(Some(SmallObject { bytes: got.bytes().await?, etag: e_tag, version, last_modified_ms }))
+        });
+        match got.await {
+            Ok(Some(object)) => Ok(Some(object)),
+            Ok(None) => {
+                Err(ResourceError::Unavailable(format!("an object of over {max} bytes where a small one belongs")))
+            }
+            Err(ResourceError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts an object whole, if `mode` holds.
+    ///
+    /// # Errors
+    /// `Conflict`, `Denied` when only reading was granted; `Unavailable`, `Invalid`.
+    pub(crate) async fn put_small(
+        &self,
+        path: &str,
+        bytes: Bytes,
+        mode: object_store::PutMode,
+    ) -> Result<PutResult, ResourceError> {
+        self.may_write()?;
+        let path = self.path(path)?;
+        call("writing an object", self.objects.store.put_opts(path.as_path(), bytes.into(), mode.into())).await
     }
 
     /// Removes an object. Nothing there is fine, as object stores cannot tell.

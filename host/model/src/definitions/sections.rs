@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::location::{SCHEMES, check_template, resolve_path, resolve_url};
 use super::reading::{Fields, Keys, Reading};
+use super::resources::base_of;
 use super::tree::{Key, Node, Value, read};
 use super::{Definitions, Environment, GrantEntry, GrantedKey, Located, Named, Table};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
@@ -325,7 +326,7 @@ impl Reading<'_> {
                 return None;
             };
             r.entries(node, "an override")?;
-            read(r, key, &merged(original, node))
+            read(r, key, &merged(&base_of(original, node), node))
         })
     }
 }
