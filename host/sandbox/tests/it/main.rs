@@ -8,4 +8,5 @@ mod hostile;
 mod loading;
 mod ops;
 mod resources;
+mod stateful;
 mod world;

@@ -2,6 +2,8 @@
 //! grants refer to.
 
 mod blob;
+mod key_value;
+mod model_registry;
 mod object_store;
 
 use std::error::Error;
@@ -11,6 +13,8 @@ use crate::bindings::opyard::resources::errors;
 
 pub use crate::bindings::opyard::resources::blobs::BlobMeta;
 pub use blob::BlobReader;
+pub use key_value::{Entry, KeyValue};
+pub use model_registry::{ModelRegistry, ModelVersion, ModelWriter};
 pub use object_store::{ObjectStore, PutMode};
 
 /// Why a resource did not do what was asked.
