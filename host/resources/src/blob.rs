@@ -106,13 +106,13 @@ pub struct BlobWriter {
 /// Where it is written to.
 #[derive(Debug)]
 pub(crate) enum Sink {
-    Object(ObjectWriter),
+    Object(Box<ObjectWriter>),
     Artifact(ArtifactWriter),
 }
 
 impl From<ObjectWriter> for Sink {
     fn from(writer: ObjectWriter) -> Self {
-        Self::Object(writer)
+        Self::Object(Box::new(writer))
     }
 }
 

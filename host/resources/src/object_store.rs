@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutResult, UpdateVersion};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, UpdateVersion};
 use opyard_model::plan::Access;
 use opyard_store::object::{CALL_TIMEOUT, Objects, Place, bounded};
 
@@ -212,7 +212,10 @@ impl ObjectStoreResource {
         }
     }
 
-    /// Puts an object whole, if `mode` holds.
+    /// Puts an object whole, if `mode` holds; returns what the next conditional put of it needs.
+    ///
+    /// With a condition, `bytes` are like no others that were ever put there: a client that asks again because it missed the
+    /// answer is told that the condition does not hold, and what lies there says whether that was our own doing.
     ///
     /// # Errors
     /// `Conflict`, `Denied` when only reading was granted; `Unavailable`, `Invalid`.
@@ -221,10 +224,19 @@ impl ObjectStoreResource {
         path: &str,
         bytes: Bytes,
         mode: object_store::PutMode,
-    ) -> Result<PutResult, ResourceError> {
+    ) -> Result<UpdateVersion, ResourceError> {
         self.may_write()?;
-        let path = self.path(path)?;
-        call("writing an object", self.objects.store.put_opts(path.as_path(), bytes.into(), mode.into())).await
+        let at = self.path(path)?;
+        let is_conditional = !matches!(mode, object_store::PutMode::Overwrite);
+        let put = self.objects.store.put_opts(at.as_path(), bytes.clone().into(), mode.into());
+        match call("writing an object", put).await {
+            Err(ResourceError::Conflict) if is_conditional => {
+                let found = self.get_small(path, bytes.len()).await.ok().flatten();
+                let ours = found.filter(|found| found.bytes == bytes).ok_or(ResourceError::Conflict)?;
+                Ok(UpdateVersion { e_tag: ours.etag, version: ours.version })
+            }
+            answer => answer.map(Into::into),
+        }
     }
 
     /// Removes an object. Nothing there is fine, as object stores cannot tell.

@@ -164,7 +164,7 @@ impl ObjectModels {
         // One more than there may be, so that more is seen.
         let page = self.store.list_page(&prefix, None, u32::try_from(MAX_ALIASES + 1).unwrap_or(u32::MAX)).await?;
         let stems = page.objects.iter().filter_map(|meta| stem(&meta.path, &prefix));
-        Ok(stems.filter(|stem| Name::new(*stem).is_ok()).map(str::to_owned).collect())
+        Ok(stems.filter(|stem| Name::new(stem).is_ok()).map(str::to_owned).collect())
     }
 
     /// The aliases that name a version, in order.

@@ -189,6 +189,12 @@ async fn a_bucket_in_an_object_store_conforms() {
     let bucket = buckets.objects("memory:///b", Access::ReadWrite);
     conforms(&bucket, &reader).await;
     swaps(&bucket).await;
+    for number in 0..=MAX_NAMES_PAGE {
+        bucket.put(&format!("page/{number:04}"), Bytes::new()).await.unwrap();
+    }
+    let page = bucket.list_page("page/", None, u32::MAX).await.unwrap();
+    assert_eq!((page.names.len(), page.next.as_deref()), (MAX_NAMES_PAGE, Some("page/0999")));
+    assert_eq!(bucket.list_page("page/", page.next.as_deref(), u32::MAX).await.unwrap().names, ["page/1000"]);
 }
 
 /// Files cannot be replaced on a condition; all else is the same.

@@ -5,3 +5,4 @@ mod key_values;
 mod models;
 mod objects;
 mod paths;
+mod twice;
