@@ -362,4 +362,7 @@ async fn remote_objects_are_a_bucket() {
     let bucket = buckets.objects(&place, Access::ReadWrite);
     conforms(&bucket, &buckets.objects(&place, Access::Read)).await;
     swaps(&bucket).await;
+    let tasks: JoinSet<_> = (0..4).map(|_| count_up(bucket.clone(), 10)).collect();
+    assert_eq!(tasks.join_all().await.into_iter().sum::<u32>(), 40);
+    assert_eq!(bucket.get("count").await.unwrap().unwrap().value, "40");
 }
