@@ -21,6 +21,7 @@ use opyard_server::store::TenantStore;
 use opyard_server::store::artifact::ArtifactStore;
 use opyard_server::store::error::StoreError;
 use opyard_server::store::io_manager::IoManager;
+use opyard_server::store::key_value::KeyValues;
 
 use crate::bare::Bare;
 use crate::house::{self, House};
@@ -52,6 +53,10 @@ impl TenantArtifacts for Around {
 
     fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
         Ok(None)
+    }
+
+    fn key_values(&self, _: &TenantId, bucket: &Name) -> Result<KeyValues, StoreError> {
+        Ok(self.store.key_values(bucket))
     }
 }
 

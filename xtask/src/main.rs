@@ -5,6 +5,7 @@ mod chaos;
 mod component;
 mod demo;
 mod guests;
+mod mlflow;
 mod process;
 mod python;
 mod test;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::{self, Build};
 use crate::toolchain::{self, Choice, Toolchain};
-use crate::{process, root};
+use crate::{mlflow, process, root};
 
 type Stage = Box<dyn Fn() -> Result<()>>;
 
@@ -33,6 +33,7 @@ pub(crate) fn run(full: bool, words: &[String]) -> Result<()> {
     ];
     if full {
         stages.push(("components from another folder", Box::new(other_folder)));
+        stages.push(("mlflow", Box::new(mlflow::test)));
     }
     if !words.is_empty() {
         stages.retain(|(name, _)| words.iter().any(|word| name.contains(word.as_str())));
@@ -82,15 +83,28 @@ fn tests(full: bool) -> Result<()> {
         command.args(["nextest", "run"]).args(HOST);
         if full {
             command.args(["--run-ignored", "all"]);
+            let without: Vec<_> = absent_servers().iter().map(|of| format!("not test(/::{of}/)")).collect();
+            if !without.is_empty() {
+                command.args(["--filter-expr", &without.join(" and ")]);
+            }
         }
     } else {
         eprintln!("    cargo-nextest is not installed: using cargo test");
         command.args(["test", "--all-targets", "--quiet"]).args(HOST);
         if full {
             command.args(["--", "--include-ignored"]);
+            for of in absent_servers() {
+                command.args(["--skip", &format!("::{of}")]);
+            }
         }
     }
     process::run(&mut command)
+}
+
+/// How the names of tests begin that need a server which nobody has named.
+fn absent_servers() -> Vec<&'static str> {
+    let servers = [("remote", "OPYARD_TEST_OBJECTS"), ("mlflow_", "OPYARD_TEST_MLFLOW")];
+    servers.into_iter().filter(|(_, named)| std::env::var_os(named).is_none()).map(|(of, _)| of).collect()
 }
 
 /// The tests of the SDK, its documentation examples and compile errors, and of the example components.

@@ -5,17 +5,19 @@ mod measured;
 mod plain;
 mod said;
 mod shapes;
+mod stateful;
 
 use forbidden::{busy, fail, hog, panics, retry_then, spin, unlisted};
 use measured::{drain, next, pour};
 use plain::{add, big, constant, digest, echo, noop, relay, text};
 use said::{chatty, log_all, who};
 use shapes::{branch, fallback, fan, item, join, listed, maybe, probe_many, reads_twice, stored, touch};
+use stateful::{count_up, keep, load_model, register_model, remembers};
 
 opyard_guest::component! {
     ops: [
-        add, big, branch, busy, chatty, constant, digest, drain, echo, fail, fallback, fan, hog, item, join, listed,
-        log_all, maybe, next, noop, panics, pour, probe_many, reads_twice, relay, retry_then, spin, stored, text, touch,
-        unlisted, who,
+        add, big, branch, busy, chatty, constant, count_up, digest, drain, echo, fail, fallback, fan, hog, item, join,
+        keep, listed, load_model, log_all, maybe, next, noop, panics, pour, probe_many, reads_twice, register_model,
+        relay, remembers, retry_then, spin, stored, text, touch, unlisted, who,
     ]
 }

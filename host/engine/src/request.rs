@@ -8,7 +8,7 @@ use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::{Name, RunId, TenantId};
 use opyard_model::memo::{MemoKey, check_key, memo_key};
-use opyard_model::plan::{Grant, IoManagerSpec, Plan, ResourceSpec, Source, Step, StepOutput, TypeCheck};
+use opyard_model::plan::{Grant, IoManagerSpec, Plan, Source, Step, StepOutput, TypeCheck};
 use opyard_model::state::{InstanceId, RunState};
 use opyard_model::step::{
     BoundInput, BoundOutput, Call, CheckCall, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity,
@@ -200,8 +200,7 @@ pub(crate) fn check_outputs(step: &Step, outputs: &[Yielded]) -> Result<(), Fail
 fn right(plan: &Plan, grant: &Grant) -> ResourceRight {
     let granted = grant.resource.as_ref().and_then(|name| {
         let spec = plan.resources.get(name)?.clone();
-        let ResourceSpec::ObjectStore { access, .. } = &spec;
-        let access = grant.access.min(*access);
+        let access = grant.access.min(spec.access());
         Some(GrantedResource { name: name.clone(), spec, access })
     });
     ResourceRight { key: grant.key.clone(), through: grant.through, granted }

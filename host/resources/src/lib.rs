@@ -4,17 +4,22 @@
 //! [`IoManagers`] opens what keeps outputs beside the artifact store. Both are built from the specs of a plan, and keep what
 //! they opened, so that a step does not connect again.
 
+mod blob;
 mod error;
 mod io;
+mod key_value;
+mod model_registry;
 mod object_store;
 mod path;
 mod pool;
+mod random;
 
+pub use blob::{BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL};
 pub use error::ResourceError;
 pub use io::{Files, IoManagers, PathTemplate, TemplateError};
-pub use object_store::{
-    BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL, MAX_PAGE, ObjectStoreResource, Page, PutMode,
-};
+pub use key_value::{Entry, KeyValueResource, MAX_NAME, MAX_NAMES_PAGE, MAX_VALUE, NamesPage};
+pub use model_registry::{MAX_ALIASES, MAX_FILES, MAX_METADATA, ModelRegistryResource, ModelVersion, ModelWriter};
+pub use object_store::{MAX_PAGE, ObjectStoreResource, Page, PutMode};
 pub use path::{MAX_PATH, ObjectPath};
 pub use pool::{Resources, file_url};
 

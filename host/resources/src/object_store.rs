@@ -1,8 +1,7 @@
 //! Object stores, as ops see them: the interface `object-store` of the contract in plain Rust.
 //!
-//! Hostile guests: paths, prefixes, tokens, sizes and offsets are guest-controlled. Every call is bounded in bytes
-//! ([`MAX_CHUNK`]), in count ([`MAX_PAGE`]) and in time (30 s); of files, nothing outside of the root is touched, wherever
-//! symbolic links lead.
+//! Hostile guests: paths, prefixes and tokens are guest-controlled. Every call is bounded in count ([`MAX_PAGE`]) and in time
+//! (30 s); of files, nothing outside of the root is touched, wherever symbolic links lead.
 
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
@@ -10,35 +9,18 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, UpdateVersion};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, UpdateVersion};
 use opyard_model::plan::Access;
 use opyard_store::object::{CALL_TIMEOUT, Objects, Place, bounded};
-use opyard_store::upload::Upload;
 
+use crate::blob::{BlobMeta, BlobReader, BlobWriter, ObjectReader, ObjectWriter};
 use crate::error::ResourceError;
 use crate::path::{ObjectPath, Prefix};
 
-/// Most bytes of one read: 1 MiB.
-pub const MAX_CHUNK: usize = 1 << 20;
 /// Most objects of one page.
 pub const MAX_PAGE: usize = 1_000;
-/// Largest object that is put with a precondition: 64 MiB, held in memory until it is committed.
-pub const MAX_CONDITIONAL: usize = 64 << 20;
 /// Most objects looked at for one page, of a store that does not list in order.
 const MAX_SCANNED: usize = 1_000_000;
-
-/// What is known of an object without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobMeta {
-    /// Its path, from the root of the resource.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// Changes with the object.
-    pub etag: Option<String>,
-    /// When it was written: milliseconds since the Unix epoch.
-    pub last_modified_ms: i64,
-}
 
 /// What must hold for a put.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +40,15 @@ pub struct Page {
     pub objects: Vec<BlobMeta>,
     /// What to ask for the next page with; none = this is the last.
     pub next: Option<String>,
+}
+
+/// A small object, whole.
+#[derive(Debug)]
+pub(crate) struct SmallObject {
+    pub(crate) bytes: Bytes,
+    pub(crate) etag: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) last_modified_ms: i64,
 }
 
 /// An object store that was granted.
@@ -85,7 +76,10 @@ fn meaning(error: &object_store::Error) -> Option<ResourceError> {
 }
 
 /// Waits for a call of the object store, [`CALL_TIMEOUT`] at most.
-async fn call<T>(context: &str, call: impl Future<Output = object_store::Result<T>>) -> Result<T, ResourceError> {
+pub(crate) async fn call<T>(
+    context: &str,
+    call: impl Future<Output = object_store::Result<T>>,
+) -> Result<T, ResourceError> {
     let answer = async {
         match call.await {
             Ok(value) => Ok(Ok(value)),
@@ -133,14 +127,18 @@ impl ObjectStoreResource {
         self.access
     }
 
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     /// Checks a path, and that no symbolic link on it leads out.
-    fn path(&self, path: &str) -> Result<ObjectPath, ResourceError> {
+    pub(crate) fn path(&self, path: &str) -> Result<ObjectPath, ResourceError> {
         let path = ObjectPath::parse(path)?;
         let inside = self.objects.root.as_ref().is_none_or(|root| stays_inside(root, path.as_str()));
         if inside { Ok(path) } else { Err(ResourceError::Denied) }
     }
 
-    fn may_write(&self) -> Result<(), ResourceError> {
+    pub(crate) fn may_write(&self) -> Result<(), ResourceError> {
         match self.access {
             Access::ReadWrite => Ok(()),
             Access::Read => Err(ResourceError::Denied),
@@ -163,14 +161,8 @@ impl ObjectStoreResource {
     pub async fn get(&self, path: &str) -> Result<BlobReader, ResourceError> {
         let path = self.path(path)?;
         let meta = call("opening an object", self.objects.store.head(path.as_path())).await?;
-        Ok(BlobReader {
-            resource: self.clone(),
-            path,
-            meta: blob_meta(meta),
-            position: 0,
-            block: Bytes::new(),
-            block_at: 0,
-        })
+        let meta = blob_meta(meta);
+        Ok(BlobReader::new(ObjectReader::new(self.clone(), path, meta.etag.clone()).into(), meta))
     }
 
     /// Begins an object. Nothing is visible before [`BlobWriter::commit`].
@@ -180,19 +172,71 @@ impl ObjectStoreResource {
     pub fn put(&self, path: &str, mode: PutMode) -> Result<BlobWriter, ResourceError> {
         self.may_write()?;
         let path = self.path(path)?;
-        let sink = match mode {
-            PutMode::Overwrite => Sink::Stream(Upload::new(&self.objects, path.as_path().clone())),
-            PutMode::Create => Sink::Held(Vec::new(), object_store::PutMode::Create),
+        let writer = match mode {
+            PutMode::Overwrite => ObjectWriter::stream(self.clone(), path),
+            PutMode::Create => ObjectWriter::held(self.clone(), path, object_store::PutMode::Create),
             PutMode::Update(_) if self.objects.place == Place::Local => {
                 let reason = "files cannot be replaced on the condition that they are unchanged";
                 return Err(ResourceError::Invalid(reason.into()));
             }
             PutMode::Update(etag) => {
                 let version = UpdateVersion { e_tag: Some(etag), version: None };
-                Sink::Held(Vec::new(), object_store::PutMode::Update(version))
+                ObjectWriter::held(self.clone(), path, object_store::PutMode::Update(version))
             }
         };
-        Ok(BlobWriter { resource: self.clone(), path, sink, size: 0 })
+        Ok(BlobWriter::new(writer.into()))
+    }
+
+    /// Reads an object of at most `max` bytes whole, and what a conditional put of it needs; none when there is none.
+    ///
+    /// # Errors
+    /// `Unavailable`, also when it is larger: only this program writes such objects; `Denied`, `Invalid`.
+    pub(crate) async fn get_small(&self, path: &str, max: usize) -> Result<Option<SmallObject>, ResourceError> {
+        let path = self.path(path)?;
+        let got = call("reading an object", async {
+            let got = self.objects.store.get_opts(path.as_path(), GetOptions::default()).await?;
+            let ObjectMeta { size, e_tag, version, last_modified, .. } = got.meta.clone();
+            if size > max as u64 {
+                return Ok(None);
+            }
+            let last_modified_ms = last_modified.timestamp_millis();
+            Ok(Some(SmallObject { bytes: got.bytes().await?, etag: e_tag, version, last_modified_ms }))
+        });
+        match got.await {
+            Ok(Some(object)) => Ok(Some(object)),
+            Ok(None) => {
+                Err(ResourceError::Unavailable(format!("an object of over {max} bytes where a small one belongs")))
+            }
+            Err(ResourceError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts an object whole, if `mode` holds; returns what the next conditional put of it needs.
+    ///
+    /// With a condition, `bytes` are like no others that were ever put there: a client that asks again because it missed the
+    /// answer is told that the condition does not hold, and what lies there says whether that was our own doing.
+    ///
+    /// # Errors
+    /// `Conflict`, `Denied` when only reading was granted; `Unavailable`, `Invalid`.
+    pub(crate) async fn put_small(
+        &self,
+        path: &str,
+        bytes: Bytes,
+        mode: object_store::PutMode,
+    ) -> Result<UpdateVersion, ResourceError> {
+        self.may_write()?;
+        let at = self.path(path)?;
+        let is_conditional = !matches!(mode, object_store::PutMode::Overwrite);
+        let put = self.objects.store.put_opts(at.as_path(), bytes.clone().into(), mode.into());
+        match call("writing an object", put).await {
+            Err(ResourceError::Conflict) if is_conditional => {
+                let found = self.get_small(path, bytes.len()).await.ok().flatten();
+                let ours = found.filter(|found| found.bytes == bytes).ok_or(ResourceError::Conflict)?;
+                Ok(UpdateVersion { e_tag: ours.etag, version: ours.version })
+            }
+            answer => answer.map(Into::into),
+        }
     }
 
     /// Removes an object. Nothing there is fine, as object stores cannot tell.
@@ -285,131 +329,5 @@ impl PartialOrd for ByPath {
 impl Ord for ByPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.location.as_ref().cmp(other.0.location.as_ref())
-    }
-}
-
-/// An object that is being read, as it was when it was opened.
-#[derive(Debug)]
-pub struct BlobReader {
-    resource: ObjectStoreResource,
-    path: ObjectPath,
-    meta: BlobMeta,
-    position: u64,
-    /// Read ahead, from `block_at`.
-    block: Bytes,
-    block_at: u64,
-}
-
-impl BlobReader {
-    /// What it is.
-    #[must_use]
-    pub fn meta(&self) -> &BlobMeta {
-        &self.meta
-    }
-
-    /// Exactly `min(max, 1 MiB, bytes left)` bytes; empty at the end.
-    ///
-    /// # Errors
-    /// `Conflict` when the object was replaced meanwhile, `NotFound` when it was removed, `Unavailable`.
-    pub async fn read(&mut self, max: u32) -> Result<Bytes, ResourceError> {
-        let bytes = self.read_at(self.position, max).await?;
-        self.position += bytes.len() as u64;
-        Ok(bytes)
-    }
-
-    /// The same from `offset`; does not move what [`read`](Self::read) reads next.
-    ///
-    /// # Errors
-    /// As for `read`.
-    pub async fn read_at(&mut self, offset: u64, max: u32) -> Result<Bytes, ResourceError> {
-        let left = usize::try_from(self.meta.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(max).unwrap_or(MAX_CHUNK).min(MAX_CHUNK).min(left);
-        if wanted == 0 {
-            return Ok(Bytes::new());
-        }
-        let skip = offset.checked_sub(self.block_at).and_then(|skip| usize::try_from(skip).ok());
-        if let Some(skip) = skip.filter(|skip| skip.saturating_add(wanted) <= self.block.len()) {
-            return Ok(self.block.slice(skip..skip + wanted));
-        }
-        let ahead = MAX_CHUNK.min(left);
-        let options = GetOptions {
-            range: Some((offset..offset + ahead as u64).into()),
-            if_match: self.meta.etag.clone(),
-            ..GetOptions::default()
-        };
-        // Links may have changed since.
-        let path = self.resource.path(self.path.as_str())?;
-        let block = call("reading an object", async {
-            self.resource.objects.store.get_opts(path.as_path(), options).await?.bytes().await
-        })
-        .await?;
-        if block.len() != ahead {
-            return Err(ResourceError::Conflict);
-        }
-        (self.block, self.block_at) = (block, offset);
-        Ok(self.block.slice(..wanted))
-    }
-}
-
-#[derive(Debug)]
-enum Sink {
-    /// Sent on the way; replaces what is there.
-    Stream(Upload),
-    /// Held until it is whole, for the precondition to be checked in one step.
-    Held(Vec<Bytes>, object_store::PutMode),
-}
-
-/// An object on its way in. Dropped before [`commit`](Self::commit), it leaves nothing.
-#[derive(Debug)]
-pub struct BlobWriter {
-    resource: ObjectStoreResource,
-    path: ObjectPath,
-    sink: Sink,
-    size: u64,
-}
-
-impl BlobWriter {
-    /// Adds bytes. Waits when the object store is slower than the caller.
-    ///
-    /// # Errors
-    /// `Limit` over [`MAX_CONDITIONAL`] with a precondition; `Unavailable`. The writer cannot be committed any more.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), ResourceError> {
-        self.size += bytes.len() as u64;
-        match &mut self.sink {
-            Sink::Stream(upload) => Ok(upload.write(bytes).await?),
-            Sink::Held(..) if self.size > MAX_CONDITIONAL as u64 => {
-                let reason = format!("{MAX_CONDITIONAL} bytes can be put with a precondition");
-                self.sink = Sink::Held(Vec::new(), object_store::PutMode::Create);
-                Err(ResourceError::Limit(reason))
-            }
-            Sink::Held(held, _) => {
-                held.push(bytes);
-                Ok(())
-            }
-        }
-    }
-
-    /// Makes the object visible, whole.
-    ///
-    /// # Errors
-    /// `Conflict` when the precondition does not hold; `Limit` when it was too large; `Unavailable`: then it may be there.
-    pub async fn commit(self) -> Result<BlobMeta, ResourceError> {
-        let Self { resource, path, sink, size } = self;
-        // Links may have changed since.
-        let path = resource.path(path.as_str())?;
-        match sink {
-            Sink::Stream(upload) => {
-                upload.finish().await?;
-            }
-            Sink::Held(..) if size > MAX_CONDITIONAL as u64 => {
-                return Err(ResourceError::Limit("it was too large".into()));
-            }
-            Sink::Held(held, mode) => {
-                let payload: PutPayload = held.into_iter().collect();
-                let store = &resource.objects.store;
-                call("writing an object", store.put_opts(path.as_path(), payload, mode.into())).await?;
-            }
-        }
-        resource.head(path.as_str()).await
     }
 }

@@ -13,6 +13,8 @@ wasmtime::component::bindgen!({
             import opyard:op/events@0.1.0;
             import opyard:resources/blobs@0.1.0;
             import opyard:resources/object-store@0.1.0;
+            import opyard:resources/key-value@0.1.0;
+            import opyard:resources/model-registry@0.1.0;
             export opyard:op/ops@0.1.0;
         }
     ",
@@ -22,9 +24,12 @@ wasmtime::component::bindgen!({
     with: {
         "opyard:op/values.reader": crate::host::values::Reader,
         "opyard:op/values.writer": crate::host::values::Writer,
-        "opyard:resources/blobs.blob-reader": crate::host::object_store::Reading,
-        "opyard:resources/blobs.blob-writer": crate::host::object_store::Writing,
+        "opyard:resources/blobs.blob-reader": crate::host::blobs::Reading,
+        "opyard:resources/blobs.blob-writer": crate::host::blobs::Writing,
         "opyard:resources/object-store.store": crate::host::object_store::Store,
+        "opyard:resources/key-value.bucket": crate::host::key_value::Bucket,
+        "opyard:resources/model-registry.registry": crate::host::model_registry::Registry,
+        "opyard:resources/model-registry.model-writer": crate::host::model_registry::Making,
     },
 });
 

@@ -51,6 +51,10 @@ doors! {
     Blobs = 5, "opyard:resources/blobs@0.1.0";
     /// Object stores.
     ObjectStore = 6, "opyard:resources/object-store@0.1.0";
+    /// Small values by name.
+    KeyValue = 10, "opyard:resources/key-value@0.1.0";
+    /// Models by name and version.
+    ModelRegistry = 11, "opyard:resources/model-registry@0.1.0";
 }
 
 impl Doors {
@@ -68,8 +72,9 @@ impl Doors {
     pub(crate) const fn and_resource(self, interface: Interface) -> Self {
         match interface {
             Interface::ObjectStore => self.and::<ObjectStore>().and::<Blobs>(),
-            Interface::ModelRegistry => self.and::<Blobs>(),
-            Interface::KeyValue | Interface::HttpClient | Interface::Secrets => self,
+            Interface::KeyValue => self.and::<KeyValue>(),
+            Interface::ModelRegistry => self.and::<ModelRegistry>().and::<Blobs>(),
+            Interface::HttpClient | Interface::Secrets => self,
         }
     }
 

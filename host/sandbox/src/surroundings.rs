@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use opyard_model::digest::ComponentDigest;
 use opyard_model::error::Failure;
-use opyard_model::id::TenantId;
+use opyard_model::id::{Name, TenantId};
 use opyard_model::plan::IoManagerSpec;
 use opyard_model::time::Clock;
 use opyard_store::artifact::ArtifactStore;
 use opyard_store::error::StoreError;
 use opyard_store::io_manager::IoManager;
+use opyard_store::key_value::KeyValues;
 
 /// Finds a component by its digest.
 #[async_trait]
@@ -23,7 +24,7 @@ pub trait ComponentSource: Send + Sync {
     async fn bytes(&self, tenant: &TenantId, digest: ComponentDigest) -> Result<Bytes, Failure>;
 }
 
-/// Opens the artifacts and IO managers of a tenant.
+/// Opens the artifacts, IO managers and buckets of a tenant.
 pub trait TenantArtifacts: Send + Sync {
     /// The artifacts of `tenant`.
     ///
@@ -36,6 +37,12 @@ pub trait TenantArtifacts: Send + Sync {
     /// # Errors
     /// `Invalid` when the spec cannot be used, `Unavailable`.
     fn io_manager(&self, tenant: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError>;
+
+    /// A bucket of small values of `tenant`, in the yard's own database.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    fn key_values(&self, tenant: &TenantId, bucket: &Name) -> Result<KeyValues, StoreError>;
 }
 
 /// All that the sandbox reaches beyond itself.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use opyard_model::component::{ComponentDescription, Leak, OpDefinition};
 use opyard_model::digest::ComponentDigest;
 use opyard_model::error::{Code, Failure};
-use opyard_model::id::TenantId;
+use opyard_model::id::{Name, TenantId};
 use opyard_model::limits::Limits;
 use opyard_model::plan::IoManagerSpec;
 use opyard_model::step::{Call, Said, Saying, StepExecutor as _, StepRequest, StepResult};
@@ -16,6 +16,7 @@ use opyard_sandbox::{ComponentSource, Sandbox, SandboxSettings, Surroundings, Te
 use opyard_store::artifact::ArtifactStore;
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::IoManager;
+use opyard_store::key_value::KeyValues;
 use serde::Serialize;
 
 use crate::clock::SystemClock;
@@ -138,5 +139,9 @@ impl TenantArtifacts for Nowhere {
 
     fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
         Ok(None)
+    }
+
+    fn key_values(&self, _: &TenantId, _: &Name) -> Result<KeyValues, StoreError> {
+        Err(StoreError::new("opening a bucket", StoreErrorKind::Unavailable("there is no yard".into())))
     }
 }

@@ -11,7 +11,7 @@ use opyard_model::diagnostic::nearest;
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure, sanitize};
 use opyard_model::event::Recorded;
-use opyard_model::id::{RunId, StepKey, TenantId};
+use opyard_model::id::{Name, RunId, StepKey, TenantId};
 use opyard_model::plan::{IoManagerSpec, Plan};
 use opyard_model::state::{RunState, StepState};
 use opyard_model::value::{ValueRef, Yielded};
@@ -21,6 +21,7 @@ use opyard_store::artifact::{ArtifactReader, ArtifactStore};
 use opyard_store::backup::{DATABASE, OBJECTS};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::IoManager;
+use opyard_store::key_value::KeyValues;
 use opyard_store::run::RunSummary;
 use opyard_store::{Store, StoreSettings, TenantStore};
 use serde::Serialize;
@@ -85,7 +86,7 @@ pub struct Health {
     pub finding: String,
 }
 
-/// Opens the artifacts and IO managers of whichever tenant a step belongs to.
+/// Opens the artifacts, IO managers and buckets of whichever tenant a step belongs to.
 struct Kept {
     store: Store,
     io_managers: IoManagers,
@@ -98,6 +99,10 @@ impl TenantArtifacts for Kept {
 
     fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
         self.io_managers.open(spec)
+    }
+
+    fn key_values(&self, tenant: &TenantId, bucket: &Name) -> Result<KeyValues, StoreError> {
+        Ok(self.store.tenant(tenant).key_values(bucket))
     }
 }
 

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod folder;
 pub mod gc;
 pub mod io_manager;
+pub mod key_value;
 pub mod memo;
 pub mod memory;
 pub mod object;

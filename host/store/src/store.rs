@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use opyard_model::id::{RunId, TenantId};
+use opyard_model::id::{Name, RunId, TenantId};
 use opyard_model::limits::ByteSize;
 use opyard_model::time::Clock;
 use tokio::runtime::Handle;
@@ -14,6 +14,7 @@ use crate::artifact::ArtifactStore;
 use crate::control::Control;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::event_log::EventLog;
+use crate::key_value::KeyValues;
 use crate::memo::MemoStore;
 use crate::object::Objects;
 use crate::run::{MAX_PAGE, RunFilter, RunSummary};
@@ -200,6 +201,12 @@ impl TenantStore {
     #[must_use]
     pub fn memos(&self) -> Arc<dyn MemoStore> {
         Arc::new(SqliteMemos { shared: Arc::clone(self.shared()), tenant: self.tenant.clone() })
+    }
+
+    /// A bucket of small values by name. It is there once something was put into it.
+    #[must_use]
+    pub fn key_values(&self, bucket: &Name) -> KeyValues {
+        KeyValues { shared: Arc::clone(self.shared()), tenant: self.tenant.clone(), bucket: bucket.clone() }
     }
 
     /// Ownership of runs, and requests to their owners.

@@ -12,6 +12,8 @@ wit_bindgen::generate!({
             include opyard:op/op@0.1.0;
             import opyard:op/execution@0.1.0;
             import opyard:resources/object-store@0.1.0;
+            import opyard:resources/key-value@0.1.0;
+            import opyard:resources/model-registry@0.1.0;
         }
     ",
     world: "opyard:guest/guest",

@@ -24,7 +24,7 @@ pub use failure::{Context, Failure, Retry};
 pub use metadata::MetadataValue;
 pub use opyard_guest_macros::{Outputs, op, type_checker};
 pub use port::Nothing;
-pub use resource::ObjectStore;
+pub use resource::{KeyValue, ModelRegistry, ObjectStore};
 pub use stream::{Dynamic, Reader, Writer};
 pub use type_check::{TypeChecker, Verdict};
 pub use value::{Bytes, Csv, Json, JsonLines, Text};

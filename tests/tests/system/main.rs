@@ -11,5 +11,6 @@ mod harness;
 mod input;
 mod layering;
 mod penguins;
+mod stateful;
 mod upkeep;
 mod workflows;

@@ -73,6 +73,30 @@ pub(crate) fn resolve_url(folder: &Path, url: &str) -> Result<String, String> {
     }
 }
 
+/// The address of a server, without a slash at its end.
+///
+/// # Errors
+/// A phrase that says what is wrong with it.
+pub(crate) fn resolve_server(url: &str) -> Result<String, String> {
+    if let Some(wrong) = url.chars().find(|c| c.is_control() || c.is_whitespace()) {
+        return Err(format!("it holds {wrong:?}"));
+    }
+    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
+        return Err("it starts with `http://` or `https://`".to_owned());
+    };
+    let host = rest.split('/').next().unwrap_or("");
+    if host.is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    if host.contains('@') {
+        return Err("credentials do not belong into an address".to_owned());
+    }
+    if rest.contains(['?', '#']) {
+        return Err("it has neither query nor fragment".to_owned());
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
 /// `path` (percent-encoded as written) taken from `folder` (encoded here), as the path of an address.
 fn resolve_segments(folder: &Path, path: &str) -> String {
     let mut segments: Vec<String> = Vec::new();
@@ -170,6 +194,13 @@ mod tests {
             "memory:x",
         ] {
             assert!(resolve_url(folder, wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(resolve_server("http://127.0.0.1:5000/").as_deref(), Ok("http://127.0.0.1:5000"));
+        assert_eq!(resolve_server("https://mlflow.example.com/base").as_deref(), Ok("https://mlflow.example.com/base"));
+        for wrong in
+            ["", "http:", "http://", "http:///x", "ftp://x", "http://u:p@h", "http://h?x", "http://h#x", "http://h h"]
+        {
+            assert!(resolve_server(wrong).is_err(), "{wrong}");
         }
         assert_eq!(resolve_path(Path::new("/a/b"), "../c/./d.wasm"), Path::new("/a/c/d.wasm"));
     }

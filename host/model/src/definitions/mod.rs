@@ -8,6 +8,7 @@ mod flow;
 mod location;
 mod names;
 mod reading;
+mod resources;
 mod schedule;
 pub(crate) mod sections;
 mod setting;

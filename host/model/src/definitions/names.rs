@@ -171,8 +171,8 @@ impl Definitions {
                     }
                     continue;
                 };
-                let crate::plan::ResourceSpec::ObjectStore { access, .. } = &resource.value;
-                if let Some(asked) = granted.access.as_ref().filter(|asked| asked.value > *access) {
+                let most = resource.value.access();
+                if let Some(asked) = granted.access.as_ref().filter(|asked| asked.value > most) {
                     found.push(
                         Diagnostic::error(Code::AboveCeiling, format!("this grants more of `{name}` than it gives"))
                             .at(&asked.place, "asks for `read_write`")

@@ -1,15 +1,16 @@
-//! The sections of the file that are not steps: components, types, resources, IO managers, grants, environments.
+//! The sections of the file that are not steps: components, types, IO managers, grants, environments.
 
 use std::path::{Path, PathBuf};
 
 use super::location::{SCHEMES, check_template, resolve_path, resolve_url};
 use super::reading::{Fields, Keys, Reading, short};
+use super::resources::base_of;
 use super::tree::{Key, Node, Value, read};
 use super::{CheckDefinition, Definitions, Environment, GrantEntry, GrantedKey, Located, Named, Table, TypeDefinition};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::error::Code;
 use crate::id::Name;
-use crate::plan::{Access, BaseType, IoManagerSpec, ResourceSpec};
+use crate::plan::{BaseType, IoManagerSpec};
 
 /// The version of the file's form.
 const VERSION: i128 = 1;
@@ -44,11 +45,6 @@ const FILE: Keys = Keys {
 };
 const COMPONENT: Keys = Keys { what: "a component", known: &["path"], later: &["oci", "digest", "verify", "url"] };
 const TYPE: Keys = Keys { what: "a type", known: &["base", "description", "schema", "check"], later: &[] };
-const RESOURCE: Keys = Keys {
-    what: "an object store",
-    known: &["kind", "url", "access", "version", "description"],
-    later: &["credentials", "prefix"],
-};
 const ARTIFACTS: Keys = Keys { what: "an `artifacts` manager", known: &["kind", "description"], later: &[] };
 const OBJECT_STORE: Keys =
     Keys { what: "an `object_store` manager", known: &["kind", "url", "path", "description"], later: &["credentials"] };
@@ -91,8 +87,8 @@ impl Reading<'_> {
         let types = self.table(fields.get("types"), "`types`", Self::port_type);
         let graphs = self.table(fields.get("graphs"), "`graphs`", |r, _, node| r.graph(node));
         let jobs = self.table(fields.get("jobs"), "`jobs`", |r, _, node| r.job(node));
-        let resources = self.table(fields.get("resources"), "`resources`", |r, _, node| r.resource(node));
-        let mut io_managers = self.table(fields.get("io_managers"), "`io_managers`", |r, _, node| r.io_manager(node));
+        let resources = self.table(fields.get("resources"), "`resources`", Self::resource);
+        let mut io_managers = self.table(fields.get("io_managers"), "`io_managers`", Self::io_manager);
         if !io_managers.knows("default") {
             let name = Name::new("default").expect("`default` is a name");
             io_managers.insert(Named { name, place: source.place(0..0), value: IoManagerSpec::Artifacts });
@@ -228,7 +224,13 @@ impl Reading<'_> {
     }
 
     /// The kind of a resource or IO manager, with what is right about it.
-    fn kind<'n>(&mut self, node: &'n Node, what: &str, known: &[&'static str], later: &[&str]) -> Option<&'n str> {
+    pub(super) fn kind<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &str,
+        known: &[&'static str],
+        later: &[&str],
+    ) -> Option<&'n str> {
         let entries = self.entries(node, what)?;
         let Some((_, kind)) = entries.iter().copied().find(|(key, _)| key.text == "kind") else {
             if let Some((key, _)) = entries.iter().find(|(key, _)| later.contains(&key.text.as_str())) {
@@ -262,7 +264,7 @@ impl Reading<'_> {
         None
     }
 
-    fn url(&mut self, fields: &Fields<'_>) -> Option<String> {
+    pub(super) fn url(&mut self, fields: &Fields<'_>) -> Option<String> {
         let help = format!("an address: {}", SCHEMES.map(|scheme| format!("`{scheme}:`")).join(", "));
         let node = fields.require(self, "url", &help)?;
         let text = self.text(node, "`url`")?;
@@ -277,35 +279,7 @@ impl Reading<'_> {
         }
     }
 
-    fn access(&mut self, node: &Node) -> Option<Access> {
-        match self.text(node, "`access`")? {
-            "read" => Some(Access::Read),
-            "read_write" => Some(Access::ReadWrite),
-            other => {
-                self.push(
-                    Diagnostic::error(Code::WrongShape, format!("`{other}` is not an access"))
-                        .at(&node.place, "expected `read` or `read_write`")
-                        .nearest(other, ["read", "read_write"]),
-                );
-                None
-            }
-        }
-    }
-
-    fn resource(&mut self, node: &Node) -> Option<ResourceSpec> {
-        let later = ["model_registry", "key_value", "http", "http_client", "secrets"];
-        self.kind(node, "a resource", &["object_store"], &later)?;
-        let fields = self.fields(node, &RESOURCE)?;
-        let url = self.url(&fields);
-        let access = fields.get("access").map_or(Some(Access::Read), |node| self.access(node));
-        let version = match fields.get("version") {
-            Some(node) => Some(self.text(node, "`version`")?.to_owned()),
-            None => None,
-        };
-        Some(ResourceSpec::ObjectStore { url: url?, access: access?, version })
-    }
-
-    fn io_manager(&mut self, node: &Node) -> Option<IoManagerSpec> {
+    fn io_manager(&mut self, _: &Key, node: &Node) -> Option<IoManagerSpec> {
         if self.kind(node, "an IO manager", &["artifacts", "object_store"], &["component", "database"])? == "artifacts"
         {
             self.fields(node, &ARTIFACTS)?;
@@ -391,7 +365,7 @@ impl Reading<'_> {
         base: &Fields<'_>,
         section: &'static str,
         unknown: Code,
-        read: fn(&mut Self, &Node) -> Option<T>,
+        read: fn(&mut Self, &Key, &Node) -> Option<T>,
     ) -> Table<T> {
         let below: &[(Key, Node)] = match base.get(section).map(|node| &node.value) {
             Some(Value::Map(entries)) => entries,
@@ -410,7 +384,7 @@ impl Reading<'_> {
                 return None;
             };
             r.entries(node, "an override")?;
-            read(r, &merged(original, node))
+            read(r, key, &merged(&base_of(original, node), node))
         })
     }
 }

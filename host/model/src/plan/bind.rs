@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::build::{Catalog, Planning};
 use super::flatten::{Builder, Site};
-use super::{Access, Grant, Memo, ResourceSpec, StepOutput};
+use super::{Access, Grant, Memo, StepOutput};
 use crate::component::{ResourceRequirement, RetryPolicy};
 use crate::definitions::{Definitions, GivenLimits, GrantEntry, GrantedKey, IoManagerChoice, Located, MemoChoice};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
@@ -120,9 +120,9 @@ impl<'a> Builder<'a> {
             );
             return None;
         }
-        let ResourceSpec::ObjectStore { access: most, .. } = spec;
+        let most = spec.access();
         // An environment may give less than what the grant was checked against.
-        let access = granted.access.as_ref().map_or(*most, |asked| asked.value.min(*most));
+        let access = granted.access.as_ref().map_or(most, |asked| asked.value.min(most));
         self.built.resources.entry(name.clone()).or_insert_with(|| spec.clone());
         Some(Grant { key: needed.key.clone(), through: needed.through, resource: Some(name.clone()), access })
     }

@@ -7,6 +7,7 @@
 mod bind;
 mod build;
 pub(crate) mod config;
+mod driver;
 mod flatten;
 mod narrow;
 mod types;
@@ -25,6 +26,7 @@ use crate::limits::Limits;
 use crate::value::{ValueRef, Yielded};
 
 pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
+pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use types::TypeCheck;
 
@@ -186,6 +188,26 @@ pub enum ResourceSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
     },
+    /// Small values by name.
+    KeyValue {
+        /// What keeps them.
+        driver: KeyValueDriver,
+        /// The most that any grant of it can give.
+        access: Access,
+        /// As for an object store.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+    },
+    /// Models by name and version.
+    ModelRegistry {
+        /// What keeps them.
+        driver: ModelRegistryDriver,
+        /// The most that any grant of it can give.
+        access: Access,
+        /// As for an object store.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+    },
 }
 
 impl ResourceSpec {
@@ -194,6 +216,8 @@ impl ResourceSpec {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ObjectStore { .. } => "object_store",
+            Self::KeyValue { .. } => "key_value",
+            Self::ModelRegistry { .. } => "model_registry",
         }
     }
 
@@ -202,6 +226,18 @@ impl ResourceSpec {
     pub const fn interface(&self) -> Interface {
         match self {
             Self::ObjectStore { .. } => Interface::ObjectStore,
+            Self::KeyValue { .. } => Interface::KeyValue,
+            Self::ModelRegistry { .. } => Interface::ModelRegistry,
+        }
+    }
+
+    /// The most that any grant of it can give.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::ObjectStore { access, .. } | Self::KeyValue { access, .. } | Self::ModelRegistry { access, .. } => {
+                *access
+            }
         }
     }
 
@@ -209,7 +245,9 @@ impl ResourceSpec {
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         match self {
-            Self::ObjectStore { version, .. } => version.as_deref(),
+            Self::ObjectStore { version, .. }
+            | Self::KeyValue { version, .. }
+            | Self::ModelRegistry { version, .. } => version.as_deref(),
         }
     }
 }

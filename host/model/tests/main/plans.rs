@@ -5,7 +5,9 @@ use std::time::Duration;
 use opyard_model::component::Backoff;
 use opyard_model::definitions::Setting;
 use opyard_model::diagnostic::Source;
-use opyard_model::plan::{Access, FailurePolicy, IoManagerSpec, Memo, Plan, ResourceSpec, Source as From, StepIx};
+use opyard_model::plan::{
+    Access, FailurePolicy, IoManagerSpec, KeyValueDriver, Memo, Plan, ResourceSpec, Source as From, StepIx,
+};
 
 use crate::{parse, plan};
 
@@ -73,9 +75,44 @@ fn the_example_becomes_a_plan() {
 fn environments_override_key_by_key() {
     let (plan, _) = plan(EXAMPLE, Some("prod"), &[]).unwrap();
     let raw = plan.resources.values().next().unwrap().clone();
-    let ResourceSpec::ObjectStore { url, access, version } = raw;
-    assert_eq!((url.as_str(), access, version.as_deref()), ("s3://acme-raw", Access::Read, None));
+    let s3 = ResourceSpec::ObjectStore { url: "s3://acme-raw".into(), access: Access::Read, version: None };
+    assert_eq!(raw, s3);
     assert_eq!(plan.environment.unwrap().as_str(), "prod");
+}
+
+/// Another driver takes over what belongs to none: an address or a bucket of the one before means nothing to it.
+#[test]
+fn environments_override_drivers() {
+    let text = "
+opyard: 1
+components: { shapes: { path: shapes.wasm } }
+resources:
+  counters: { kind: key_value, driver: yard, bucket: shared, access: read_write, version: v1 }
+  default:  { kind: key_value, driver: yard }
+grants: { shapes.kept: { resources: { bucket: counters } } }
+environments:
+  same:  { resources: { counters: { bucket: other, access: read } } }
+  prod:  { resources: { counters: { driver: object_store, url: \"s3://acme/counters/\" } } }
+  named: { resources: { counters: { driver: yard } } }
+jobs: { train: { steps: { kept: { op: shapes.kept } } } }
+";
+    let counters = |environment| {
+        let (plan, _) = plan(text, environment, &[]).unwrap_or_else(|found| panic!("{found}"));
+        assert_eq!(plan.steps[0].grants[0].access, plan.resources.values().next().unwrap().access());
+        plan.resources.into_values().next().unwrap()
+    };
+    let bucket = |bucket: &str| KeyValueDriver::Yard { bucket: bucket.parse().unwrap() };
+    let version = Some("v1".to_owned());
+    let spec = |driver, access| ResourceSpec::KeyValue { driver, access, version: version.clone() };
+    assert_eq!(counters(None), spec(bucket("shared"), Access::ReadWrite));
+    assert_eq!(counters(Some("same")), spec(bucket("other"), Access::Read));
+    assert_eq!(counters(Some("named")), spec(bucket("shared"), Access::ReadWrite));
+    let objects = KeyValueDriver::ObjectStore { url: "s3://acme/counters".to_owned() };
+    assert_eq!(counters(Some("prod")), spec(objects, Access::ReadWrite));
+    let unnamed = text.replace("{ bucket: counters }", "{ bucket: default }");
+    let (plan, _) = plan(&unnamed, None, &[]).unwrap();
+    let expected = ResourceSpec::KeyValue { driver: bucket("default"), access: Access::Read, version: None };
+    assert_eq!(plan.resources.into_values().next().unwrap(), expected, "the bucket is named as the resource is");
 }
 
 #[test]

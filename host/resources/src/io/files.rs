@@ -12,8 +12,9 @@ use opyard_store::object::Objects;
 use serde::{Deserialize, Serialize};
 
 use super::template::PathTemplate;
+use crate::blob::MAX_CHUNK;
 use crate::error::{ResourceError, store_error};
-use crate::object_store::{MAX_CHUNK, ObjectStoreResource, PutMode};
+use crate::object_store::{ObjectStoreResource, PutMode};
 
 const KEEPING: &str = "keeping an output";
 const LOADING: &str = "loading an input";

@@ -1,5 +1,8 @@
-//! Tests of the resource `object_store` and of the IO manager of the same name.
+//! Tests of the resources and of the IO manager `object_store`.
 
 mod io;
+mod key_values;
+mod models;
 mod objects;
 mod paths;
+mod twice;

@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use opyard_model::plan::{Access, ResourceSpec};
 
+use crate::blob::MAX_CHUNK;
 use crate::error::ResourceError;
-use crate::object_store::{MAX_CHUNK, ObjectStoreResource, PutMode};
+use crate::object_store::{ObjectStoreResource, PutMode};
 use crate::pool::{Resources, file_url};
 
 fn open(resources: &Resources, url: &str, access: Access) -> ObjectStoreResource {

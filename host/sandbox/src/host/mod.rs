@@ -1,9 +1,13 @@
 //! The host's side of every interface, one file each. Guest-controlled: every argument.
 
+pub(crate) mod blobs;
 pub(crate) mod closed;
 pub(crate) mod context;
 pub(crate) mod events;
+pub(crate) mod grant;
 pub(crate) mod io;
+pub(crate) mod key_value;
+pub(crate) mod model_registry;
 pub(crate) mod object_store;
 pub(crate) mod values;
 pub(crate) mod wasi;
@@ -26,6 +30,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     op::events::add_to_linker::<HostState, Through<gate::Events>>(l, gate::arrive)?;
     resources::blobs::add_to_linker::<HostState, Through<gate::Blobs>>(l, gate::arrive)?;
     resources::object_store::add_to_linker::<HostState, Through<gate::ObjectStore>>(l, gate::arrive)?;
+    resources::key_value::add_to_linker::<HostState, Through<gate::KeyValue>>(l, gate::arrive)?;
+    resources::model_registry::add_to_linker::<HostState, Through<gate::ModelRegistry>>(l, gate::arrive)?;
     wasi::add_to_linker(l)?;
     Ok(linker)
 }

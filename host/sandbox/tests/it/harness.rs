@@ -23,6 +23,7 @@ use opyard_sandbox::{ComponentSource, LoadedComponent, Sandbox, SandboxSettings,
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::{IoManager, Slot};
+use opyard_store::key_value::KeyValues;
 use opyard_store::{Store, StoreSettings};
 
 pub(crate) struct SystemClock;
@@ -88,6 +89,10 @@ impl TenantArtifacts for Around {
             _ => Some(Arc::clone(&self.kept) as Arc<dyn IoManager>),
         })
     }
+
+    fn key_values(&self, tenant: &TenantId, bucket: &Name) -> Result<KeyValues, StoreError> {
+        Ok(self.store.tenant(tenant).key_values(bucket))
+    }
 }
 
 #[async_trait]
@@ -106,6 +111,10 @@ impl TenantArtifacts for Wrapped {
 
     fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
         Ok(None)
+    }
+
+    fn key_values(&self, _: &TenantId, bucket: &Name) -> Result<KeyValues, StoreError> {
+        Err(StoreError::new("opening a bucket", StoreErrorKind::Unavailable(bucket.to_string())))
     }
 }
 

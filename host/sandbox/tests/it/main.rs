@@ -8,5 +8,6 @@ mod hostile;
 mod loading;
 mod ops;
 mod resources;
+mod stateful;
 mod types;
 mod world;

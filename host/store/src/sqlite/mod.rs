@@ -5,6 +5,7 @@
 //! Reading has connections of its own. What keeps clean-up and writers out of each other's way is in `upkeep.rs`.
 
 pub(crate) mod artifacts;
+pub(crate) mod buckets;
 pub(crate) mod cache;
 pub(crate) mod claims;
 pub(crate) mod damage;
@@ -71,13 +72,25 @@ impl Shared {
         self: &Arc<Self>,
         work: impl FnOnce(&Transaction<'_>, &Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.write_of(0, work).await
+    }
+
+    /// As [`write`](Self::write), of work that holds so many bytes until it is done.
+    ///
+    /// # Errors
+    /// As for `write`.
+    pub(crate) async fn write_of<T: Send + 'static>(
+        self: &Arc<Self>,
+        bytes: usize,
+        work: impl FnOnce(&Transaction<'_>, &Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (sender, answer) = oneshot::channel();
         let shared = Arc::clone(self);
         let call = move |transaction: &Transaction<'_>| -> queue::Answer {
             let done = work(transaction, &shared);
             Box::new(move |committed| drop(sender.send(committed.and(done))))
         };
-        let room = self.queue.reserve(0).await?;
+        let room = self.queue.reserve(bytes).await?;
         self.queue.push(room, queue::Command::Call(Box::new(call)))?;
         answer.await.map_err(|_| closed("committing"))?
     }

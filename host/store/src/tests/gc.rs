@@ -627,7 +627,7 @@ async fn an_older_yard_is_upgraded() {
     };
     let newest = shape(&raw);
     raw.execute_batch(
-        "ALTER TABLE artifacts DROP COLUMN used_at; DROP TABLE upkeep;
+        "ALTER TABLE artifacts DROP COLUMN used_at; DROP TABLE upkeep; DROP TABLE buckets; DROP TABLE key_values;
          ALTER TABLE runs DROP COLUMN reused; ALTER TABLE runs DROP COLUMN parent_run;
          ALTER TABLE runs DROP COLUMN root_run; PRAGMA user_version = 1;",
     )

@@ -5,6 +5,7 @@ mod conform;
 mod faults;
 mod flaky;
 mod gc;
+mod key_values;
 mod processes;
 mod property;
 mod query;
