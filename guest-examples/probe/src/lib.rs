@@ -2,20 +2,22 @@
 
 mod forbidden;
 mod measured;
+mod network;
 mod plain;
 mod said;
 mod shapes;
 
 use forbidden::{busy, fail, hog, panics, retry_then, spin, unlisted};
 use measured::{drain, next, pour};
+use network::{fetch, may_reveal, post_large, reveal_secret};
 use plain::{add, big, constant, digest, echo, noop, relay, text};
 use said::{chatty, log_all, who};
 use shapes::{branch, fallback, fan, item, join, listed, maybe, probe_many, reads_twice, stored, touch};
 
 opyard_guest::component! {
     ops: [
-        add, big, branch, busy, chatty, constant, digest, drain, echo, fail, fallback, fan, hog, item, join, listed,
-        log_all, maybe, next, noop, panics, pour, probe_many, reads_twice, relay, retry_then, spin, stored, text, touch,
-        unlisted, who,
+        add, big, branch, busy, chatty, constant, digest, drain, echo, fail, fallback, fan, fetch, hog, item, join, listed,
+        log_all, may_reveal, maybe, next, noop, panics, post_large, pour, probe_many, reads_twice, relay, retry_then,
+        reveal_secret, spin, stored, text, touch, unlisted, who,
     ]
 }

@@ -7,7 +7,7 @@ use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::memo::{MemoKey, memo_key};
-use opyard_model::plan::{Grant, IoManagerSpec, Plan, ResourceSpec, Step, StepOutput};
+use opyard_model::plan::{Grant, IoManagerSpec, Plan, Step, StepOutput};
 use opyard_model::state::{InstanceId, RunState};
 use opyard_model::step::{
     BoundInput, BoundOutput, Call, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity, StepRequest,
@@ -135,9 +135,8 @@ pub(crate) fn check_outputs(step: &Step, outputs: &[Yielded]) -> Result<(), Fail
 
 fn right(plan: &Plan, grant: &Grant) -> ResourceRight {
     let granted = grant.resource.as_ref().and_then(|name| {
-        let spec = plan.resources.get(name)?.clone();
-        let ResourceSpec::ObjectStore { access, .. } = &spec;
-        let access = grant.access.min(*access);
+        let spec = plan.granted(grant)?;
+        let access = grant.access.min(spec.access());
         Some(GrantedResource { name: name.clone(), spec, access })
     });
     ResourceRight { key: grant.key.clone(), through: grant.through, granted }

@@ -12,6 +12,8 @@ wasmtime::component::bindgen!({
             import opyard:op/events@0.1.0;
             import opyard:resources/blobs@0.1.0;
             import opyard:resources/object-store@0.1.0;
+            import opyard:resources/http-client@0.1.0;
+            import opyard:resources/secrets@0.1.0;
             export opyard:op/ops@0.1.0;
         }
     ",
@@ -24,5 +26,7 @@ wasmtime::component::bindgen!({
         "opyard:resources/blobs.blob-reader": crate::host::object_store::Reading,
         "opyard:resources/blobs.blob-writer": crate::host::object_store::Writing,
         "opyard:resources/object-store.store": crate::host::object_store::Store,
+        "opyard:resources/http-client.client": crate::host::http_client::Client,
+        "opyard:resources/http-client.response": crate::host::http_client::Response,
     },
 });

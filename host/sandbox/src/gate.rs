@@ -51,6 +51,10 @@ doors! {
     Blobs = 5, "opyard:resources/blobs@0.1.0";
     /// Object stores.
     ObjectStore = 6, "opyard:resources/object-store@0.1.0";
+    /// HTTP clients.
+    HttpClient = 7, "opyard:resources/http-client@0.1.0";
+    /// Secrets that may be seen.
+    Secrets = 8, "opyard:resources/secrets@0.1.0";
 }
 
 impl Doors {
@@ -69,7 +73,9 @@ impl Doors {
         match interface {
             Interface::ObjectStore => self.and::<ObjectStore>().and::<Blobs>(),
             Interface::ModelRegistry => self.and::<Blobs>(),
-            Interface::KeyValue | Interface::HttpClient | Interface::Secrets => self,
+            Interface::HttpClient => self.and::<HttpClient>(),
+            Interface::Secrets => self.and::<Secrets>(),
+            Interface::KeyValue => self,
         }
     }
 

@@ -11,6 +11,8 @@ wit_bindgen::generate!({
             include opyard:op/op@0.1.0;
             import opyard:op/execution@0.1.0;
             import opyard:resources/object-store@0.1.0;
+            import opyard:resources/http-client@0.1.0;
+            import opyard:resources/secrets@0.1.0;
         }
     ",
     world: "opyard:guest/guest",

@@ -9,9 +9,11 @@ pub mod context;
 pub mod definition;
 pub mod events;
 mod failure;
+pub mod http;
 pub mod metadata;
 pub mod port;
 pub mod resource;
+pub mod secret;
 mod stream;
 mod value;
 
@@ -20,10 +22,12 @@ pub use arrow::Arrow;
 pub use component::Op;
 pub use context::Execution;
 pub use failure::{Context, Failure, Retry};
+pub use http::HttpClient;
 pub use metadata::MetadataValue;
 pub use opyard_guest_macros::{Outputs, op};
 pub use port::Nothing;
 pub use resource::ObjectStore;
+pub use secret::Secret;
 pub use stream::{Dynamic, Reader, Writer};
 pub use value::{Bytes, Csv, Json, JsonLines, Text};
 

@@ -58,7 +58,7 @@ impl fmt::Display for ResourceError {
 impl Error for ResourceError {}
 
 impl ResourceError {
-    fn new(of: String, error: errors::Error) -> Self {
+    pub(crate) fn new(of: String, error: errors::Error) -> Self {
         let kind = match error {
             errors::Error::Denied => ResourceErrorKind::Denied,
             errors::Error::NotFound => ResourceErrorKind::NotFound,
@@ -188,15 +188,26 @@ impl ObjectStore {
     }
 }
 
+/// Adds a resource to an op: required, unless the parameter is an `Option`.
+pub(crate) fn require(port: &Port, through: &str, op: &mut OpDefinition) {
+    let (key, through) = (port.name.to_owned(), through.to_owned());
+    op.resources.push(ResourceRequirement { key, through, optional: false });
+}
+
+/// What was granted, or none when nothing was.
+pub(crate) fn unless_denied<T>(opened: Result<T, ResourceError>) -> Result<Option<T>, Failure> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(ResourceError { kind: ResourceErrorKind::Denied, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Argument for ObjectStore {
     const ROLE: Role = Role::Resource;
 
     fn declare(port: &Port, op: &mut OpDefinition) {
-        op.resources.push(ResourceRequirement {
-            key: port.name.to_owned(),
-            through: "opyard:resources/object-store@0.1.0".to_owned(),
-            optional: false,
-        });
+        require(port, "opyard:resources/object-store@0.1.0", op);
     }
 
     fn acquire(port: &Port) -> Result<Self, Failure> {
@@ -207,11 +218,7 @@ impl Argument for ObjectStore {
 /// None when it was not granted.
 impl OptionalArgument for ObjectStore {
     fn acquire_optional(port: &Port) -> Result<Option<Self>, Failure> {
-        match Self::open(port.name) {
-            Ok(store) => Ok(Some(store)),
-            Err(ResourceError { kind: ResourceErrorKind::Denied, .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        unless_denied(Self::open(port.name))
     }
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         tags: BTreeMap::new(),
         steps,
         resources: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         io_managers: BTreeMap::new(),
         on_failure: FailurePolicy::GoOn,
         settings: Vec::new(),

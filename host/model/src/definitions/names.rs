@@ -141,6 +141,13 @@ impl Definitions {
                     self.components.names(),
                 ));
             }
+            for revealed in &grant.reveal {
+                let name = revealed.resource.value.as_str();
+                if !found.is_full() && !self.secrets.knows(name) {
+                    let place = &revealed.resource.place;
+                    found.push(unknown(Code::UnknownResource, "secret", name, place, self.secrets.names()));
+                }
+            }
             for granted in &grant.resources {
                 if found.is_full() {
                     return;
@@ -153,8 +160,8 @@ impl Definitions {
                     }
                     continue;
                 };
-                let crate::plan::ResourceSpec::ObjectStore { access, .. } = &resource.value;
-                if let Some(asked) = granted.access.as_ref().filter(|asked| asked.value > *access) {
+                let access = resource.value.access();
+                if let Some(asked) = granted.access.as_ref().filter(|asked| asked.value > access) {
                     found.push(
                         Diagnostic::error(Code::AboveCeiling, format!("this grants more of `{name}` than it gives"))
                             .at(&asked.place, "asks for `read_write`")

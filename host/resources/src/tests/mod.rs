@@ -1,5 +1,8 @@
-//! Tests of the resource `object_store` and of the IO manager of the same name.
+//! Tests of the resources, of secrets, and of the IO manager that writes files.
 
+mod http;
 mod io;
 mod objects;
 mod paths;
+mod secrets;
+mod server;

@@ -3,8 +3,10 @@
 pub(crate) mod closed;
 pub(crate) mod context;
 pub(crate) mod events;
+pub(crate) mod http_client;
 pub(crate) mod io;
 pub(crate) mod object_store;
+pub(crate) mod secrets;
 pub(crate) mod values;
 pub(crate) mod wasi;
 
@@ -26,6 +28,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     op::events::add_to_linker::<HostState, Through<gate::Events>>(l, gate::arrive)?;
     resources::blobs::add_to_linker::<HostState, Through<gate::Blobs>>(l, gate::arrive)?;
     resources::object_store::add_to_linker::<HostState, Through<gate::ObjectStore>>(l, gate::arrive)?;
+    resources::http_client::add_to_linker::<HostState, Through<gate::HttpClient>>(l, gate::arrive)?;
+    resources::secrets::add_to_linker::<HostState, Through<gate::Secrets>>(l, gate::arrive)?;
     wasi::add_to_linker(l)?;
     Ok(linker)
 }

@@ -35,10 +35,10 @@ pub struct Reading {
 pub struct Writing(BlobWriter, Arc<()>);
 
 /// What a call answers, inside of what may trap.
-type Answer<T> = wasmtime::Result<Result<T, Error>>;
+pub(super) type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 /// The resource's error, in the contract's words; what the guest is told of limits and surroundings is remembered.
-fn answer(state: &mut HostState, error: ResourceError) -> Error {
+pub(super) fn answer(state: &mut HostState, error: ResourceError) -> Error {
     match error {
         ResourceError::Denied => Error::Denied,
         ResourceError::NotFound => Error::NotFound,
@@ -56,7 +56,7 @@ fn answer(state: &mut HostState, error: ResourceError) -> Error {
     }
 }
 
-fn limited(state: &mut HostState, Limit(limit): Limit) -> Error {
+pub(super) fn limited(state: &mut HostState, Limit(limit): Limit) -> Error {
     let _ = state.limited(Limit(limit));
     Error::Limit(limit.to_owned())
 }

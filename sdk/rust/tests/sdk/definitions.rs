@@ -4,7 +4,8 @@ use opyard_guest::definition::{Backoff, Jitter, OpDefinition};
 use opyard_guest::schemars::JsonSchema;
 use opyard_guest::serde::{Deserialize, Serialize};
 use opyard_guest::{
-    Bytes, Csv, Dynamic, Execution, Failure, Json, Nothing, ObjectStore, Op, Outputs, Reader, Text, Writer, op,
+    Bytes, Csv, Dynamic, Execution, Failure, HttpClient, Json, Nothing, ObjectStore, Op, Outputs, Reader, Secret, Text,
+    Writer, op,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -52,12 +53,15 @@ fn all(
     after: Vec<Nothing>,
     raw: ObjectStore,
     cache: Option<ObjectStore>,
+    api: HttpClient,
+    token: Option<Secret>,
     #[config] settings: Settings,
     execution: Execution,
     item: Dynamic<Bytes>,
     #[port(type = "json", media = "application/json")] log: Option<Writer>,
 ) -> Result<Parts, Failure> {
-    drop((more, note, answer, blob, after, raw, cache, settings, execution, item, log));
+    drop((more, note, answer, blob, after, raw, cache, settings, execution, item));
+    drop((log, api, token));
     Ok(Parts { head: rows, tail: None, done: Nothing })
 }
 
@@ -120,7 +124,9 @@ fn everything_follows_from_the_signature() {
     assert_eq!(op.outputs[2].description.as_deref(), Some("The first rows."));
     let resources: Vec<_> = op.resources.iter().map(|it| (it.key.as_str(), it.through.as_str(), it.optional)).collect();
     let through = "opyard:resources/object-store@0.1.0";
-    assert_eq!(resources, [("raw", through, false), ("cache", through, true)]);
+    let (http, secrets) = ("opyard:resources/http-client@0.1.0", "opyard:resources/secrets@0.1.0");
+    let expected = [("raw", through, false), ("cache", through, true), ("api", http, false), ("token", secrets, true)];
+    assert_eq!(resources, expected);
     assert!(op.uses_execution && !op.deterministic);
     assert!(op.config_schema.is_some_and(|schema| schema.contains(r#""additionalProperties":false"#)));
     let tags: Vec<_> = op.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
