@@ -9,7 +9,7 @@ mod shapes;
 
 use forbidden::{busy, fail, hog, panics, retry_then, spin, unlisted};
 use measured::{drain, next, pour};
-use network::{fetch, may_reveal, post_large, reveal_secret};
+use network::{fetch, may_reveal, peek, post_large, reveal_secret};
 use plain::{add, big, constant, digest, echo, noop, relay, text};
 use said::{chatty, log_all, who};
 use shapes::{branch, fallback, fan, item, join, listed, maybe, probe_many, reads_twice, stored, touch};
@@ -17,7 +17,7 @@ use shapes::{branch, fallback, fan, item, join, listed, maybe, probe_many, reads
 opyard_guest::component! {
     ops: [
         add, big, branch, busy, chatty, constant, digest, drain, echo, fail, fallback, fan, fetch, hog, item, join, listed,
-        log_all, may_reveal, maybe, next, noop, panics, post_large, pour, probe_many, reads_twice, relay, retry_then,
+        log_all, may_reveal, maybe, next, noop, panics, peek, post_large, pour, probe_many, reads_twice, relay, retry_then,
         reveal_secret, spin, stored, text, touch, unlisted, who,
     ]
 }

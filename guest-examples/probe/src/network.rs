@@ -119,6 +119,12 @@ pub(crate) fn reveal_secret(token: Secret, config: Reveal) -> Json<Value> {
     Json::new(if config.aloud { json!(text) } else { json!(token.bytes().len()) })
 }
 
+/// Asks for a secret that it never listed: a trap, whatever the component imports for its other ops.
+#[op]
+pub(crate) fn peek() -> Json<bool> {
+    Json::new(opyard_guest::bindings::opyard::resources::secrets::reveal("token").is_ok())
+}
+
 /// Tells whether it was shown a secret that it can do without.
 #[op]
 pub(crate) fn may_reveal(token: Option<Secret>) -> Json<bool> {

@@ -9,6 +9,7 @@ mod failing;
 mod harness;
 mod input;
 mod layering;
+mod network;
 mod penguins;
 mod upkeep;
 mod workflows;

@@ -62,7 +62,8 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => embedded(high, low).max(Reach::Private),
         // NAT64 (RFC 6052). On a network of IPv6 alone every IPv4 host has such an address, so it is what it stands for.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
-        // NAT64 of a network of its own (RFC 8215), unique local, link-local, site-local.
+        [0x64, 0xff9b, 1, 0, 0, 0, high, low] => embedded(high, low).max(Reach::Private),
+        // Other NAT64 of a network's own (RFC 8215), unique local, link-local, site-local.
         [0x64, 0xff9b, 1, ..] | [0xfc00..=0xfdff | 0xfe80..=0xfeff, ..] => Reach::Private,
         // Teredo: the client's address, inverted.
         [0x2001, 0, .., high, low] => embedded(!high, !low).max(Reach::Private),

@@ -111,7 +111,8 @@ async fn serve(mut stream: TcpStream, answer: &Answer, seen: &Mutex<Vec<Seen>>) 
             if let Some(end) = held.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            if stream.read_buf(&mut held).await? == 0 {
+            // A client that speaks TLS is not answered.
+            if stream.read_buf(&mut held).await? == 0 || held.first() == Some(&0x16) {
                 return Ok(());
             }
         };
