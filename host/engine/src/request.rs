@@ -199,7 +199,7 @@ pub(crate) fn check_outputs(step: &Step, outputs: &[Yielded]) -> Result<(), Fail
 
 fn right(plan: &Plan, grant: &Grant) -> ResourceRight {
     let granted = grant.resource.as_ref().and_then(|name| {
-        let spec = plan.resources.get(name)?.clone();
+        let spec = plan.granted(grant)?;
         let access = grant.access.min(spec.access());
         Some(GrantedResource { name: name.clone(), spec, access })
     });

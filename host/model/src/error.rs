@@ -138,6 +138,7 @@ codes! {
     313 FileUnreadable "a file cannot be read or written";
     314 BackupUnusable "a folder is not a whole backup";
     318 YardDamaged "the yard's database is damaged, or is not one of Opyard's";
+    319 SecretMissing "a secret is not where it should be";
     401 IllegalTransition "an event that cannot follow the ones before it";
     402 HostPanic "a panic inside Opyard";
     403 Invariant "something that was taken to be always true was not";
@@ -233,6 +234,7 @@ impl Failure {
                 | Code::ArtifactMissing
                 | Code::ArtifactCorrupt
                 | Code::ResourceUnavailable
+                | Code::SecretMissing
                 | Code::ExecutorLost
                 | Code::HostPanic
         )

@@ -86,8 +86,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
 macro_rules! limits {
     ($($(#[$doc:meta])* $field:ident : $type:ty = $default:expr, $text:literal;)*) => {
         /// The limits of one step. Every field is enforced by the sandbox; what happens at a limit is in its text.
+        ///
+        /// A limit that a stored plan does not know is the default: plans of older versions lack the newer ones.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(default, deny_unknown_fields)]
         pub struct Limits { $($(#[$doc])* pub $field: $type,)* }
 
         impl Default for Limits {
@@ -147,6 +149,10 @@ limits! {
     read_bytes: ByteSize = ByteSize(16 << 30), "bytes read (size)";
     /// Bytes of all outputs and written to resources. The call answers `limit`.
     output_bytes: ByteSize = ByteSize(4 << 30), "bytes written (size)";
+    /// HTTP requests that the op makes; redirects that the host follows are part of the request. The call answers `limit`.
+    http_calls: u32 = 1_000, "HTTP requests (number)";
+    /// Bytes of HTTP requests and answers, headers included. The call answers `limit`.
+    http_bytes: ByteSize = ByteSize(1 << 30), "bytes of HTTP requests and answers (size)";
     /// Items of all dynamic outputs. The call answers `limit`.
     items: u32 = 10_000, "items of dynamic outputs (number)";
     /// Log lines. More are dropped and counted.
@@ -174,6 +180,8 @@ impl Limits {
             host_calls: 1 << 40,
             read_bytes: ByteSize(16 << 40),
             output_bytes: ByteSize(4 << 40),
+            http_calls: 1_000_000,
+            http_bytes: ByteSize(1 << 40),
             items: 100_000,
             log_lines: 1_000_000,
             log_bytes: ByteSize(1 << 30),
@@ -230,5 +238,13 @@ mod tests {
         assert_eq!(limits.above(&Limits::default()), ["memory"]);
         let text = serde_json::to_string(&given).unwrap();
         assert_eq!(serde_json::from_str::<LimitOverrides>(&text).unwrap(), given);
+    }
+
+    #[test]
+    fn limits_of_an_older_version_are_read() {
+        let mut old = serde_json::to_value(Limits { fuel: 7, ..Limits::default() }).unwrap();
+        old.as_object_mut().unwrap().remove("http_calls");
+        assert_eq!(serde_json::from_value::<Limits>(old).unwrap(), Limits { fuel: 7, ..Limits::default() });
+        assert!(serde_json::from_str::<Limits>("{ \"fuels\": 7 }").is_err());
     }
 }

@@ -51,9 +51,9 @@ pub fn memo_key(
         hasher.option(plan.environment.as_ref().map(|name| name.as_str().as_bytes()));
         hasher.count(step.grants.len());
         for grant in &step.grants {
-            let spec = grant.resource.as_ref().and_then(|name| plan.resources.get(name));
+            let spec = plan.granted(grant);
             hasher.field(grant.key.as_str().as_bytes()).field(&[grant.access as u8]);
-            hasher.option(spec.and_then(|spec| serde_json::to_vec(spec).ok()).as_deref());
+            hasher.option(spec.and_then(|spec| serde_json::to_vec(&spec).ok()).as_deref());
         }
     }
     hasher.finish()

@@ -15,6 +15,7 @@ use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress, Type
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
+use crate::metadata::MetadataEntry;
 use crate::plan::{Access, IoManagerSpec, ResourceSpec, StepOutput, TypeCheck};
 use crate::value::{ValueRef, Yielded};
 
@@ -82,6 +83,14 @@ pub enum Saying {
     GrantDenied {
         /// The key that it asked for.
         key: String,
+    },
+    /// The sandbox has something to tell the operator of what the op did with a resource: a secret that it was shown, a
+    /// request that the rules of a resource refuse. Becomes an `engine_event` that names the step.
+    Audited {
+        /// What. Never holds a byte of a secret; guest-controlled parts are sanitised and bounded.
+        message: String,
+        /// More about it.
+        metadata: Vec<MetadataEntry>,
     },
 }
 

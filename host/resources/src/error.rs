@@ -1,5 +1,6 @@
 //! Why a resource could not do what it was asked.
 
+use opyard_model::error::{Code, Failure, MAX_DESCRIPTION, sanitize};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use thiserror::Error;
 
@@ -24,6 +25,36 @@ pub enum ResourceError {
     /// Asked in a way that has no meaning.
     #[error("invalid: {0}")]
     Invalid(String),
+}
+
+/// What an op is told, and what the operator is told besides: an op hears no name and no place of the operator's.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("{answer}")]
+pub struct ResourceFailure {
+    /// What the op is told.
+    pub answer: ResourceError,
+    /// What happened, for the operator; none when the op is told all of it. Never holds a byte of a secret.
+    pub detail: Option<Box<Failure>>,
+}
+
+impl ResourceFailure {
+    /// The op is told that something does not answer, the operator what and why.
+    pub(crate) fn unavailable(told: &str, code: Code, detail: impl Into<String>) -> Self {
+        let detail = Failure::new(code, sanitize(&detail.into(), MAX_DESCRIPTION));
+        Self { answer: ResourceError::Unavailable(told.to_owned()), detail: Some(Box::new(detail)) }
+    }
+
+    /// The op is told no more than that, the operator which rule refuses what.
+    pub(crate) fn denied(detail: impl Into<String>) -> Self {
+        let detail = Failure::new(Code::ResourceDenied, sanitize(&detail.into(), MAX_DESCRIPTION));
+        Self { answer: ResourceError::Denied, detail: Some(Box::new(detail)) }
+    }
+}
+
+impl From<ResourceError> for ResourceFailure {
+    fn from(answer: ResourceError) -> Self {
+        Self { answer, detail: None }
+    }
 }
 
 impl From<StoreError> for ResourceError {

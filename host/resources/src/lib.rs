@@ -6,6 +6,7 @@
 
 mod blob;
 mod error;
+mod http;
 mod io;
 mod key_value;
 mod model_registry;
@@ -13,15 +14,18 @@ mod object_store;
 mod path;
 mod pool;
 mod random;
+mod secret;
 
 pub use blob::{BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL};
-pub use error::ResourceError;
+pub use error::{ResourceError, ResourceFailure};
+pub use http::{HttpClientResource, HttpRequest, HttpResponse, MAX_BODY};
 pub use io::{Files, IoManagers, PathTemplate, TemplateError};
 pub use key_value::{Entry, KeyValueResource, MAX_NAME, MAX_NAMES_PAGE, MAX_VALUE, NamesPage};
 pub use model_registry::{MAX_ALIASES, MAX_FILES, MAX_METADATA, ModelRegistryResource, ModelVersion, ModelWriter};
 pub use object_store::{MAX_PAGE, ObjectStoreResource, Page, PutMode};
 pub use path::{MAX_PATH, ObjectPath};
 pub use pool::{Resources, file_url};
+pub use secret::{SecretBytes, secret_problem};
 
 #[cfg(test)]
 mod tests;

@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use opyard_model::id::Name;
+use opyard_model::id::{Name, TenantId};
 use opyard_model::plan::{Access, KeyValueDriver, ModelRegistryDriver, ResourceSpec};
 use opyard_store::error::StoreError;
 use opyard_store::key_value::KeyValues;
 use opyard_store::object::{Objects, Place};
 use url::Url;
 
-use crate::error::ResourceError;
+use crate::error::{ResourceError, ResourceFailure};
+use crate::http::{Clients, HttpClientResource};
 use crate::key_value::KeyValueResource;
 use crate::model_registry::{self, Mlflow, ModelRegistryResource};
 use crate::object_store::ObjectStoreResource;
+use crate::secret::{SecretBytes, read_secret};
 
 /// Most stores kept open.
 const KEPT: usize = 256;
@@ -48,11 +50,7 @@ pub struct Resources {
     pool: Pool,
     /// Made when it is first needed.
     client: Arc<Mutex<Option<reqwest::Client>>>,
-}
-
-/// Planning has checked kinds; a plan that was altered does not fit.
-fn other_kind() -> ResourceError {
-    ResourceError::Invalid("the resource is of another kind".into())
+    clients: Clients,
 }
 
 impl Resources {
@@ -63,7 +61,7 @@ impl Resources {
     pub fn object_store(&self, spec: &ResourceSpec, access: Access) -> Result<ObjectStoreResource, ResourceError> {
         match spec {
             ResourceSpec::ObjectStore { url, .. } => self.objects(url, spec.access(), access),
-            ResourceSpec::KeyValue { .. } | ResourceSpec::ModelRegistry { .. } => Err(other_kind()),
+            _ => Err(other_kind(spec)),
         }
     }
 
@@ -88,7 +86,7 @@ impl Resources {
             ResourceSpec::KeyValue { driver: KeyValueDriver::ObjectStore { url }, .. } => {
                 Ok(KeyValueResource::in_objects(self.objects(url, most, access)?, access.min(most)))
             }
-            ResourceSpec::ObjectStore { .. } | ResourceSpec::ModelRegistry { .. } => Err(other_kind()),
+            _ => Err(other_kind(spec)),
         }
     }
 
@@ -106,7 +104,7 @@ impl Resources {
                 let server = Mlflow::new(self.client()?, url)?;
                 Ok(ModelRegistryResource::of_mlflow(server, access.min(most)))
             }
-            ResourceSpec::ObjectStore { .. } | ResourceSpec::KeyValue { .. } => Err(other_kind()),
+            _ => Err(other_kind(spec)),
         }
     }
 
@@ -124,6 +122,42 @@ impl Resources {
             None => Ok(client.insert(model_registry::client()?).clone()),
         }
     }
+
+    /// Opens the resource `name` of `spec` as an HTTP client, with no more than `access` (and no more than the spec's own).
+    /// Reads the secrets that its headers need. Connections are kept for the next step of the same tenant with the same
+    /// spec, and for nobody else.
+    ///
+    /// # Errors
+    /// `Unavailable` when a secret is not where it should be, or the machine's root certificates cannot be read; `Invalid`
+    /// when the spec is of another kind.
+    pub async fn http_client(
+        &self,
+        tenant: &TenantId,
+        name: &Name,
+        spec: &ResourceSpec,
+        access: Access,
+    ) -> Result<HttpClientResource, ResourceFailure> {
+        match spec {
+            ResourceSpec::HttpClient(spec) => self.clients.open(tenant, name, spec, access).await,
+            _ => Err(other_kind(spec).into()),
+        }
+    }
+
+    /// The bytes of the secret `name`, which is read now.
+    ///
+    /// # Errors
+    /// `Unavailable` when it is not where it should be; `Invalid` when the spec is of another kind.
+    pub async fn secret(&self, name: &Name, spec: &ResourceSpec) -> Result<SecretBytes, ResourceFailure> {
+        match spec {
+            ResourceSpec::Secret { from } => read_secret(name, from).await,
+            _ => Err(other_kind(spec).into()),
+        }
+    }
+}
+
+/// Planning matches kinds and interfaces, so this is not seen.
+fn other_kind(spec: &ResourceSpec) -> ResourceError {
+    ResourceError::Invalid(format!("a resource of kind {} is not used through this interface", spec.kind()))
 }
 
 /// The address of a file or folder of this machine; none when `path` is not absolute.

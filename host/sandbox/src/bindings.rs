@@ -15,6 +15,8 @@ wasmtime::component::bindgen!({
             import opyard:resources/object-store@0.1.0;
             import opyard:resources/key-value@0.1.0;
             import opyard:resources/model-registry@0.1.0;
+            import opyard:resources/http-client@0.1.0;
+            import opyard:resources/secrets@0.1.0;
             export opyard:op/ops@0.1.0;
         }
     ",
@@ -30,6 +32,8 @@ wasmtime::component::bindgen!({
         "opyard:resources/key-value.bucket": crate::host::key_value::Bucket,
         "opyard:resources/model-registry.registry": crate::host::model_registry::Registry,
         "opyard:resources/model-registry.model-writer": crate::host::model_registry::Making,
+        "opyard:resources/http-client.client": crate::host::http_client::Client,
+        "opyard:resources/http-client.response": crate::host::http_client::Response,
     },
 });
 

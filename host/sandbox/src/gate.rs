@@ -51,6 +51,10 @@ doors! {
     Blobs = 5, "opyard:resources/blobs@0.1.0";
     /// Object stores.
     ObjectStore = 6, "opyard:resources/object-store@0.1.0";
+    /// HTTP clients.
+    HttpClient = 7, "opyard:resources/http-client@0.1.0";
+    /// Secrets that may be seen.
+    Secrets = 8, "opyard:resources/secrets@0.1.0";
     /// Small values by name.
     KeyValue = 10, "opyard:resources/key-value@0.1.0";
     /// Models by name and version.
@@ -74,7 +78,8 @@ impl Doors {
             Interface::ObjectStore => self.and::<ObjectStore>().and::<Blobs>(),
             Interface::KeyValue => self.and::<KeyValue>(),
             Interface::ModelRegistry => self.and::<ModelRegistry>().and::<Blobs>(),
-            Interface::HttpClient | Interface::Secrets => self,
+            Interface::HttpClient => self.and::<HttpClient>(),
+            Interface::Secrets => self.and::<Secrets>(),
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Guard {
     pub(crate) written_bytes: u64,
     metadata_bytes: u64,
     items: u32,
+    http_calls: u32,
+    http_bytes: u64,
     /// One clone for each value or object on its way out, and for each object on its way in: the host holds part of each.
     pub(crate) flows: Arc<()>,
     /// The guest was told of a limit: its result depends on it.
@@ -52,6 +54,8 @@ impl Guard {
             written_bytes: 0,
             metadata_bytes: 0,
             items: 0,
+            http_calls: 0,
+            http_bytes: 0,
             flows: Arc::default(),
             told_of_limit: false,
             unavailable: None,
@@ -96,6 +100,24 @@ impl Guard {
             return Err(self.told("output_bytes"));
         }
         self.written_bytes += bytes;
+        Ok(())
+    }
+
+    /// Counts an HTTP request, before it is sent.
+    pub(crate) fn take_http_call(&mut self) -> Result<(), Limit> {
+        if self.http_calls >= self.limits.http_calls {
+            return Err(self.told("http_calls"));
+        }
+        self.http_calls += 1;
+        Ok(())
+    }
+
+    /// Counts bytes of a request, before it is sent, or of an answer.
+    pub(crate) fn take_http_bytes(&mut self, bytes: u64) -> Result<(), Limit> {
+        if self.http_bytes.saturating_add(bytes) > self.limits.http_bytes.0 {
+            return Err(self.told("http_bytes"));
+        }
+        self.http_bytes += bytes;
         Ok(())
     }
 

@@ -93,6 +93,17 @@ impl Outbox {
         inner.queue.push(saying);
     }
 
+    /// Takes something that has to be on record before it may happen: false when there is no room for it.
+    pub(crate) fn audit(&self, saying: Saying) -> bool {
+        let mut inner = self.lock();
+        let fits = inner.events_left > 0;
+        if fits {
+            inner.events_left -= 1;
+            inner.queue.push(saying);
+        }
+        fits
+    }
+
     /// Drops and counts an event that is too large, or malformed.
     pub(crate) fn drop_event(&self) {
         self.lock().dropped_events += 1;

@@ -154,28 +154,51 @@ impl Project {
         &self.catalog
     }
 
-    /// Checks every job, as it stands and in every environment (or in one). Answers with warnings.
+    /// Checks every job, as it stands and in every environment (or in one), and looks whether the secrets that they need
+    /// are there now. Answers with warnings.
     ///
     /// # Errors
     /// All that is wrong. What an environment breaks is told when the rest is right.
     pub async fn check(&self, yard: &Yard, environment: Option<&str>) -> Result<Diagnostics, YardError> {
         let all: Vec<_> = self.definitions.environments().map(Name::as_str).collect();
         let environments = environment.map_or(all, |one| vec![one]);
-        self.planning(yard, |planning| {
+        let planned = self.planning(yard, |planning| {
             let mut warnings = self.definitions.check(planning)?;
             let mut errors = Diagnostics::default();
+            let mut secrets = BTreeMap::new();
+            let mut remember = |plan: &Plan| {
+                let needed = plan.secrets_needed().into_iter();
+                secrets.extend(needed.map(|(name, from)| (name.clone(), from.clone())));
+            };
+            if environment.is_none() && self.definitions.has_secrets() {
+                for job in self.jobs() {
+                    let launch = Launch { job: job.as_str(), environment: None, settings: &[] };
+                    // What is wrong with it was said.
+                    Plan::build(&self.definitions, &launch, planning).iter().for_each(|(plan, _)| remember(plan));
+                }
+            }
             for environment in &environments {
                 for job in self.jobs() {
                     let launch = Launch { job: job.as_str(), environment: Some(*environment), settings: &[] };
                     match Plan::build(&self.definitions, &launch, planning) {
-                        Ok((_, more)) => warnings.append(more),
+                        Ok((plan, more)) => {
+                            remember(&plan);
+                            warnings.append(more);
+                        }
                         Err(more) => errors.append(more),
                     }
                 }
             }
-            if errors.has_errors() { Err(errors) } else { Ok(warnings) }
-        })
-        .await
+            if errors.has_errors() { Err(errors) } else { Ok((warnings, secrets)) }
+        });
+        let (mut warnings, secrets) = planned.await?;
+        for (name, from) in &secrets {
+            if let Some(problem) = opyard_resources::secret_problem(from) {
+                let text = format!("the secret `{name}` cannot be had now: {problem}");
+                warnings.push(self.definitions.secret_warning(name.as_str(), &text));
+            }
+        }
+        Ok(warnings)
     }
 
     /// Plans one job.

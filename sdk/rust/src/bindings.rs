@@ -14,6 +14,8 @@ wit_bindgen::generate!({
             import opyard:resources/object-store@0.1.0;
             import opyard:resources/key-value@0.1.0;
             import opyard:resources/model-registry@0.1.0;
+            import opyard:resources/http-client@0.1.0;
+            import opyard:resources/secrets@0.1.0;
         }
     ",
     world: "opyard:guest/guest",

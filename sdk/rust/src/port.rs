@@ -48,7 +48,7 @@ pub enum Role {
     message = "`{Self}` cannot be a parameter of an op",
     label = "not an input, an output handle or a resource",
     note = "inputs are `Bytes`, `Text`, `Json<T>`, `JsonLines<T>`, `Csv<T>`, `Reader` or `Nothing`, in `Option<…>` or `Vec<…>` where they are optional or many",
-    note = "outputs that are written piece by piece are `Writer` or `Dynamic<…>`; resources are `ObjectStore`; the config is the parameter named `config`"
+    note = "outputs that are written piece by piece are `Writer` or `Dynamic<…>`; resources are `ObjectStore`, `HttpClient` and `Secret`; the config is the parameter named `config`"
 )]
 pub trait Argument: Sized {
     /// What the parameter is to the op.

@@ -10,6 +10,7 @@ mod failing;
 mod harness;
 mod input;
 mod layering;
+mod network;
 mod penguins;
 mod stateful;
 mod upkeep;

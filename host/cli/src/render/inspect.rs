@@ -54,7 +54,7 @@ fn meaning(import: &str) -> (&'static str, bool) {
             Interface::KeyValue => "keys in key-value stores that an op is granted",
             Interface::HttpClient => "HTTP requests to hosts that an op is granted",
             Interface::ModelRegistry => "models in registries that an op is granted",
-            Interface::Secrets => "secrets that an op is granted, as handles",
+            Interface::Secrets => "secrets whose bytes an op is granted to see",
         };
         return (what, false);
     }

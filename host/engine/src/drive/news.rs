@@ -7,6 +7,7 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Attempt, RunEvent, TypeChecked};
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
+use opyard_model::metadata::{MetadataEntry, MetadataValue};
 use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
@@ -119,7 +120,8 @@ impl Session<'_> {
             | Saying::Handled { .. }
             | Saying::TypeChecked { .. }
             | Saying::LimitReached { .. }
-            | Saying::GrantDenied { .. } => None,
+            | Saying::GrantDenied { .. }
+            | Saying::Audited { .. } => None,
         };
         if let Some(kept) = kept {
             self.tasks.keep(&of.id, kept);
@@ -146,6 +148,15 @@ impl Session<'_> {
             Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
             Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
             Saying::GrantDenied { key } => RunEvent::GrantDenied { of, key },
+            Saying::Audited { message, mut metadata } => {
+                let text = |label: &str, text: String| MetadataEntry {
+                    label: label.to_owned(),
+                    value: MetadataValue::Text(text),
+                };
+                metadata.insert(0, text("step", of.step.to_string()));
+                metadata.insert(1, text("attempt", of.attempt.to_string()));
+                RunEvent::EngineEvent { message, metadata }
+            }
         });
     }
 

@@ -68,6 +68,7 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         tags: BTreeMap::new(),
         steps,
         resources: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         io_managers: BTreeMap::new(),
         types: BTreeMap::new(),
         on_failure: FailurePolicy::GoOn,

@@ -7,6 +7,7 @@
 mod flow;
 mod location;
 mod names;
+mod network;
 mod reading;
 mod resources;
 mod schedule;
@@ -26,6 +27,7 @@ use crate::error::Code;
 use crate::id::Name;
 use crate::limits::LimitOverrides;
 use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, Trigger};
+use crate::secret::SecretSpec;
 
 pub use setting::Setting;
 
@@ -42,6 +44,7 @@ pub struct Definitions {
     pub(crate) grants: Vec<GrantEntry>,
     pub(crate) environments: Table<Environment>,
     pub(crate) schedules: Table<Schedule>,
+    pub(crate) secrets: Table<SecretSpec>,
 }
 
 /// When a job runs by itself.
@@ -144,6 +147,25 @@ impl Definitions {
         let diagnostic = Diagnostic::error(code, message);
         match self.components.get(name) {
             Some(entry) => diagnostic.at(&entry.place, entry.value.display().to_string()),
+            None => diagnostic,
+        }
+    }
+}
+
+impl Definitions {
+    /// Whether it names any secret.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        self.secrets.iter().next().is_some()
+    }
+
+    /// Says at the place of a secret what is wrong with it; for whoever looks whether it is there.
+    #[must_use]
+    pub fn secret_warning(&self, name: &str, message: &str) -> Diagnostic {
+        let diagnostic = Diagnostic::warning(Code::SecretMissing, message);
+        let diagnostic = diagnostic.help("a step that needs it will fail");
+        match self.secrets.get(name) {
+            Some(entry) => diagnostic.at(&entry.place, entry.value.to_string()),
             None => diagnostic,
         }
     }
@@ -354,6 +376,8 @@ pub(crate) struct GrantEntry {
     pub(crate) component: Name,
     pub(crate) op: Option<String>,
     pub(crate) resources: Vec<GrantedKey>,
+    /// Secrets whose bytes may be seen: in place of resources, secrets are named.
+    pub(crate) reveal: Vec<GrantedKey>,
     pub(crate) limits: GivenLimits,
 }
 

@@ -159,6 +159,13 @@ impl Definitions {
                     self.components.names(),
                 ));
             }
+            for revealed in &grant.reveal {
+                let name = revealed.resource.value.as_str();
+                if !found.is_full() && !self.secrets.knows(name) {
+                    let place = &revealed.resource.place;
+                    found.push(unknown(Code::UnknownResource, "secret", name, place, self.secrets.names()));
+                }
+            }
             for granted in &grant.resources {
                 if found.is_full() {
                     return;

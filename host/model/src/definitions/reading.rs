@@ -10,11 +10,14 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
 use crate::id::Name;
 use crate::limits::{ByteSize, Limits, parse_duration};
+use crate::secret::SecretSpec;
 
 /// What has been found so far, and where relative paths start.
 pub(crate) struct Reading<'a> {
     pub(crate) found: Diagnostics,
     pub(crate) folder: &'a Path,
+    /// The secrets of the file, which are read before what refers to them.
+    pub(crate) secrets: Table<SecretSpec>,
 }
 
 /// The keys of one kind of map.
@@ -52,7 +55,12 @@ impl<'n> Fields<'n> {
     }
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    /// Nothing is read yet.
+    pub(crate) fn new(folder: &'a Path) -> Self {
+        Self { found: Diagnostics::default(), folder, secrets: Table::default() }
+    }
+
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         self.found.push(diagnostic);
     }
@@ -226,7 +234,7 @@ impl Reading<'_> {
         self.quantity(node, parsed)
     }
 
-    fn size(&mut self, node: &Node) -> Option<ByteSize> {
+    pub(crate) fn size(&mut self, node: &Node) -> Option<ByteSize> {
         let parsed = scalar_text(node).parse::<ByteSize>();
         self.quantity(node, parsed)
     }
@@ -271,6 +279,7 @@ impl Reading<'_> {
             "output_bytes" => o.output_bytes = self.size(node),
             "log_bytes" => o.log_bytes = self.size(node),
             "metadata_bytes" => o.metadata_bytes = self.size(node),
+            "http_bytes" => o.http_bytes = self.size(node),
             "fuel" => o.fuel = self.whole_number(node, &what, MAX_NUMBER),
             "host_calls" => o.host_calls = self.whole_number(node, &what, MAX_NUMBER),
             other => {
@@ -278,6 +287,7 @@ impl Reading<'_> {
                     self.whole_number(node, &what, u32::MAX.into()).and_then(|number| u32::try_from(number).ok());
                 match other {
                     "handles" => o.handles = number,
+                    "http_calls" => o.http_calls = number,
                     "instances" => o.instances = number,
                     "items" => o.items = number,
                     "log_lines" => o.log_lines = number,

@@ -9,9 +9,9 @@ use crate::id::Name;
 use crate::plan::{Access, KeyValueDriver, ModelRegistryDriver, ResourceSpec};
 
 /// Kinds that this version can open.
-const KINDS: [&str; 3] = ["object_store", "key_value", "model_registry"];
+const KINDS: [&str; 4] = ["object_store", "key_value", "model_registry", "http_client"];
 /// Kinds that a later version will open.
-const LATER: [&str; 3] = ["http", "http_client", "secrets"];
+const LATER: [&str; 2] = ["http", "secrets"];
 
 const OBJECT_STORE: Keys = Keys {
     what: "an object store",
@@ -48,6 +48,7 @@ impl Reading<'_> {
         match self.kind(node, "a resource", &KINDS, &LATER)? {
             "key_value" => self.key_value(name, node),
             "model_registry" => self.model_registry(node),
+            "http_client" => self.http_client(node).map(|spec| ResourceSpec::HttpClient(Box::new(spec))),
             _ => self.object_store(node),
         }
     }

@@ -28,27 +28,16 @@ const FILE: Keys = Keys {
         "grants",
         "environments",
         "schedules",
-    ],
-    later: &[
-        "sensors",
-        "hooks",
         "secrets",
-        "trust",
-        "pools",
-        "partitions",
-        "backfills",
-        "assets",
-        "tenants",
-        "memo",
-        "include",
     ],
+    later: &["sensors", "hooks", "trust", "pools", "partitions", "backfills", "assets", "tenants", "memo", "include"],
 };
 const COMPONENT: Keys = Keys { what: "a component", known: &["path"], later: &["oci", "digest", "verify", "url"] };
 const TYPE: Keys = Keys { what: "a type", known: &["base", "description", "schema", "check"], later: &[] };
 const ARTIFACTS: Keys = Keys { what: "an `artifacts` manager", known: &["kind", "description"], later: &[] };
 const OBJECT_STORE: Keys =
     Keys { what: "an `object_store` manager", known: &["kind", "url", "path", "description"], later: &["credentials"] };
-const GRANT: Keys = Keys { what: "a grant", known: &["resources", "limits"], later: &["secrets", "reveal", "http"] };
+const GRANT: Keys = Keys { what: "a grant", known: &["resources", "reveal", "limits"], later: &["secrets", "http"] };
 const GRANTED: Keys =
     Keys { what: "a granted resource", known: &["resource", "access"], later: &["prefix", "origins", "reveal"] };
 const ENVIRONMENT: Keys = Keys {
@@ -59,7 +48,7 @@ const ENVIRONMENT: Keys = Keys {
 
 pub(super) fn parse(source: &Source, folder: &Path) -> Result<Definitions, Diagnostics> {
     let root = read(source)?;
-    let mut reading = Reading { found: Diagnostics::default(), folder };
+    let mut reading = Reading::new(folder);
     let definitions = reading.file(source, &root);
     let mut found = reading.found;
     let definitions = definitions.map(|mut definitions| {
@@ -84,6 +73,8 @@ impl Reading<'_> {
         let fields = self.fields(root, &FILE)?;
         self.version(&fields);
         let components = self.table(fields.get("components"), "`components`", |r, _, node| r.component(node));
+        // Before what refers to them.
+        self.secrets = self.table(fields.get("secrets"), "`secrets`", |r, _, node| r.secret(node));
         let types = self.table(fields.get("types"), "`types`", Self::port_type);
         let graphs = self.table(fields.get("graphs"), "`graphs`", |r, _, node| r.graph(node));
         let jobs = self.table(fields.get("jobs"), "`jobs`", |r, _, node| r.job(node));
@@ -108,6 +99,7 @@ impl Reading<'_> {
             grants,
             environments,
             schedules,
+            secrets: std::mem::take(&mut self.secrets),
         })
     }
 
@@ -317,12 +309,19 @@ impl Reading<'_> {
             {
                 resources.extend(self.granted_key(op_key, item));
             }
+            let mut reveal = Vec::new();
+            for (op_key, item) in
+                fields.get("reveal").and_then(|node| self.entries(node, "`reveal`")).unwrap_or_default()
+            {
+                reveal.extend(self.revealed_key(op_key, item));
+            }
             let limits = self.limits(fields.get("limits"));
             grants.push(GrantEntry {
                 place: key.place.clone(),
                 component,
                 op: op.map(str::to_owned),
                 resources,
+                reveal,
                 limits,
             });
         }

@@ -85,7 +85,7 @@ impl Setting {
     /// All that is wrong with it.
     pub fn from_file(source: &Source) -> Result<Vec<Self>, Diagnostics> {
         let root = tree::read(source)?;
-        let mut reading = Reading { found: Diagnostics::default(), folder: std::path::Path::new("/") };
+        let mut reading = Reading::new(std::path::Path::new("/"));
         let mut settings = Vec::new();
         for (key, node) in reading.entries(&root, "a config file").unwrap_or_default() {
             let Ok(step) = StepPath::new(&key.text) else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::build::{Catalog, Planning};
 use super::flatten::{Builder, Site};
 use super::{Access, Grant, Memo, StepOutput};
-use crate::component::{ResourceRequirement, RetryPolicy};
+use crate::component::{Interface, ResourceRequirement, RetryPolicy};
 use crate::definitions::{Definitions, GivenLimits, GrantEntry, GrantedKey, IoManagerChoice, Located, MemoChoice};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
@@ -86,31 +86,31 @@ impl<'a> Builder<'a> {
             .into_iter()
             .rev()
             .flatten()
-            .find_map(|entry| entry.resources.iter().find(|granted| granted.key.value == key));
+            .find_map(|entry| granted_keys(entry, needed.through).iter().find(|granted| granted.key.value == key));
         let Some(granted) = granted else {
             if needed.optional {
                 let (key, through) = (needed.key.clone(), needed.through);
                 return Some(Grant { key, through, resource: None, access: Access::Read });
             }
             let op = format!("{}.{}", site.component_name, site.op.name);
-            let fitting = self
-                .surroundings
-                .definitions
-                .resources
-                .iter()
-                .find(|resource| resource.value.interface() == needed.through)
-                .map_or("name_of_the_resource", |resource| resource.name.as_str());
+            let help = self.grant_help(&op, needed);
             self.found.push(
                 Diagnostic::error(
                     Code::NotGranted,
                     format!("the op `{op}` needs the resource `{key}`, and has no grant for it"),
                 )
                 .at(&site.definition.body_place, format!("uses `{key}` through `{}`", needed.through.import()))
-                .help(format!("under `grants` add `{op}: {{ resources: {{ {key}: {fitting} }} }}`")),
+                .help(help),
             );
             return None;
         };
         let name = &granted.resource.value;
+        if needed.through == Interface::Secrets {
+            let from = &self.surroundings.definitions.secrets.get(name.as_str())?.value;
+            self.built.secrets.entry(name.clone()).or_insert_with(|| from.clone());
+            let (key, through) = (needed.key.clone(), needed.through);
+            return Some(Grant { key, through, resource: Some(name.clone()), access: Access::Read });
+        }
         let spec = self.surroundings.resource(name.as_str())?;
         if spec.interface() != needed.through {
             self.found.push(
@@ -125,6 +125,22 @@ impl<'a> Builder<'a> {
         let access = granted.access.as_ref().map_or(most, |asked| asked.value.min(most));
         self.built.resources.entry(name.clone()).or_insert_with(|| spec.clone());
         Some(Grant { key: needed.key.clone(), through: needed.through, resource: Some(name.clone()), access })
+    }
+
+    /// The line that would grant what an op needs.
+    fn grant_help(&self, op: &str, needed: &ResourceRequirement) -> String {
+        let (key, definitions) = (&needed.key, self.surroundings.definitions);
+        if needed.through == Interface::Secrets {
+            let secret = definitions.secrets.iter().next().map_or("name_of_the_secret", |secret| secret.name.as_str());
+            return format!(
+                "under `grants` add `{op}: {{ reveal: {{ {key}: {secret} }} }}`, if the op may see the secret itself"
+            );
+        }
+        let fits =
+            |resource: &&crate::definitions::Named<super::ResourceSpec>| resource.value.interface() == needed.through;
+        let fitting =
+            definitions.resources.iter().find(fits).map_or("name_of_the_resource", |resource| resource.name.as_str());
+        format!("under `grants` add `{op}: {{ resources: {{ {key}: {fitting} }} }}`")
     }
 
     /// The yard's defaults, then the component's grant, the op's, the job's, the step's.
@@ -167,7 +183,9 @@ impl<'a> Builder<'a> {
         let versioned = |grant: &Grant| {
             let name = grant.resource.as_ref();
             name.is_none_or(|name| {
-                self.surroundings.resource(name.as_str()).is_some_and(|spec| spec.version().is_some())
+                // A secret has no version.
+                let spec = self.surroundings.resource(name.as_str());
+                grant.through != Interface::Secrets && spec.is_some_and(|spec| spec.version().is_some())
             })
         };
         let sound =
@@ -212,6 +230,11 @@ pub(super) fn overlaid<'a>(
     limits
 }
 
+/// What an entry grants to be used through an interface.
+fn granted_keys(entry: &GrantEntry, through: Interface) -> &[GrantedKey] {
+    if through == Interface::Secrets { &entry.reveal } else { &entry.resources }
+}
+
 /// A limit as a definitions file says it.
 fn shown(limits: &Limits, name: &str) -> String {
     match name {
@@ -223,6 +246,7 @@ fn shown(limits: &Limits, name: &str) -> String {
         "output_bytes" => limits.output_bytes.to_string(),
         "log_bytes" => limits.log_bytes.to_string(),
         "metadata_bytes" => limits.metadata_bytes.to_string(),
+        "http_bytes" => limits.http_bytes.to_string(),
         other => serde_json::to_value(limits)
             .ok()
             .and_then(|limits| limits.get(other).map(ToString::to_string))
@@ -264,20 +288,26 @@ pub(super) fn check_grants(definitions: &Definitions, catalog: &Catalog) -> Diag
                 }
             },
         };
-        let keys: BTreeSet<_> =
-            ops.iter().flat_map(|op| op.resources.iter().map(|needed| needed.key.as_str())).collect();
-        let unknown = |key: &Located<String>| !keys.contains(key.value.as_str());
-        for granted in grant.resources.iter().filter(|granted| unknown(&granted.key)) {
-            let place: &Place = &granted.key.place;
-            let whose = grant.place.text();
-            found.push(
-                Diagnostic::error(
-                    Code::UnknownResource,
-                    format!("`{whose}` asks for no resource `{}`", granted.key.value),
-                )
-                .at(place, "nothing asks for this")
-                .nearest(&granted.key.value, keys.iter().copied()),
-            );
+        for (what, granted, secrets) in [("resource", &grant.resources, false), ("secret", &grant.reveal, true)] {
+            let keys: BTreeSet<_> = ops
+                .iter()
+                .flat_map(|op| op.resources.iter())
+                .filter(|needed| (needed.through == Interface::Secrets) == secrets)
+                .map(|needed| needed.key.as_str())
+                .collect();
+            let unknown = |key: &Located<String>| !keys.contains(key.value.as_str());
+            for granted in granted.iter().filter(|granted| unknown(&granted.key)) {
+                let place: &Place = &granted.key.place;
+                let whose = grant.place.text();
+                found.push(
+                    Diagnostic::error(
+                        Code::UnknownResource,
+                        format!("`{whose}` asks for no {what} `{}`", granted.key.value),
+                    )
+                    .at(place, "nothing asks for this")
+                    .nearest(&granted.key.value, keys.iter().copied()),
+                );
+            }
         }
     }
     found

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::error::Code;
 use crate::id::Name;
 use crate::limits::Limits;
+use crate::secret::SecretSpec;
 
 /// Most steps of one plan, graphs flattened.
 pub const MAX_STEPS: usize = 100_000;
@@ -124,6 +125,7 @@ impl Plan {
             tags: job.value.tags.clone(),
             steps: built.steps,
             resources: built.resources,
+            secrets: built.secrets,
             io_managers: built.io_managers,
             types: built.types,
             on_failure: job.value.on_failure,
@@ -176,6 +178,7 @@ impl<'a> Surroundings<'a> {
 pub(super) struct Built {
     pub(super) steps: Vec<super::Step>,
     pub(super) resources: BTreeMap<Name, ResourceSpec>,
+    pub(super) secrets: BTreeMap<Name, SecretSpec>,
     pub(super) io_managers: BTreeMap<Name, IoManagerSpec>,
     pub(super) types: BTreeMap<TypeName, TypeCheck>,
 }

@@ -20,9 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::{Interface, RetryPolicy, TypeName};
 use crate::digest::ComponentDigest;
+use crate::http::HttpClientSpec;
 use crate::id::{MediaType, Name, RunId, StepKey, StepPath};
 use crate::json::CanonicalJson;
 use crate::limits::Limits;
+use crate::secret::SecretSpec;
 use crate::value::{ValueRef, Yielded};
 
 pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
@@ -208,6 +210,14 @@ pub enum ResourceSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
     },
+    /// HTTP, to some origins.
+    HttpClient(Box<HttpClientSpec>),
+    /// A secret whose bytes an op may see. Not a resource of the definitions: it is made of `secrets` and of a `reveal`
+    /// grant.
+    Secret {
+        /// Where it is read.
+        from: SecretSpec,
+    },
 }
 
 impl ResourceSpec {
@@ -218,6 +228,8 @@ impl ResourceSpec {
             Self::ObjectStore { .. } => "object_store",
             Self::KeyValue { .. } => "key_value",
             Self::ModelRegistry { .. } => "model_registry",
+            Self::HttpClient(_) => "http_client",
+            Self::Secret { .. } => "secret",
         }
     }
 
@@ -228,6 +240,8 @@ impl ResourceSpec {
             Self::ObjectStore { .. } => Interface::ObjectStore,
             Self::KeyValue { .. } => Interface::KeyValue,
             Self::ModelRegistry { .. } => Interface::ModelRegistry,
+            Self::HttpClient(_) => Interface::HttpClient,
+            Self::Secret { .. } => Interface::Secrets,
         }
     }
 
@@ -238,6 +252,8 @@ impl ResourceSpec {
             Self::ObjectStore { access, .. } | Self::KeyValue { access, .. } | Self::ModelRegistry { access, .. } => {
                 *access
             }
+            Self::HttpClient(spec) => spec.access,
+            Self::Secret { .. } => Access::Read,
         }
     }
 
@@ -248,6 +264,8 @@ impl ResourceSpec {
             Self::ObjectStore { version, .. }
             | Self::KeyValue { version, .. }
             | Self::ModelRegistry { version, .. } => version.as_deref(),
+            Self::HttpClient(spec) => spec.version.as_deref(),
+            Self::Secret { .. } => None,
         }
     }
 }
@@ -274,7 +292,8 @@ pub struct Grant {
     pub key: Name,
     /// The interface that the op uses it through.
     pub through: Interface,
-    /// The resource, a name of [`Plan::resources`]; none when the op can do without it and was not granted it.
+    /// The resource, a name of [`Plan::resources`], or for [`Interface::Secrets`] of [`Plan::secrets`]; none when the op
+    /// can do without it and was not granted it.
     pub resource: Option<Name>,
     /// What the op may do.
     pub access: Access,
@@ -422,6 +441,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The resources that steps may use.
     pub resources: BTreeMap<Name, ResourceSpec>,
+    /// The secrets whose bytes steps may see: where they are, never what they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<Name, SecretSpec>,
     /// The IO managers that keep outputs.
     pub io_managers: BTreeMap<Name, IoManagerSpec>,
     /// How the values of types that have a check are checked.
@@ -482,6 +504,26 @@ impl Plan {
     #[must_use]
     pub fn output(&self, slot: OutputSlot) -> &StepOutput {
         &self.step(slot.step).outputs[usize::from(slot.port)]
+    }
+
+    /// The secrets that its steps need, by name, with where each is read: those of resources, and those that are revealed.
+    #[must_use]
+    pub fn secrets_needed(&self) -> BTreeMap<&Name, &SecretSpec> {
+        let of_resources = self.resources.values().filter_map(|spec| match spec {
+            ResourceSpec::HttpClient(spec) => Some(spec.secrets()),
+            ResourceSpec::ObjectStore { .. } | ResourceSpec::Secret { .. } => None,
+        });
+        of_resources.flatten().chain(&self.secrets).collect()
+    }
+
+    /// What a grant gives; none when it gives nothing.
+    #[must_use]
+    pub fn granted(&self, grant: &Grant) -> Option<ResourceSpec> {
+        let name = grant.resource.as_ref()?;
+        match grant.through {
+            Interface::Secrets => self.secrets.get(name).map(|from| ResourceSpec::Secret { from: from.clone() }),
+            _ => self.resources.get(name).cloned(),
+        }
     }
 
     /// Finds a step by its path.

@@ -309,6 +309,7 @@ impl<'a> Narrowing<'a> {
             tags: self.plan.tags.clone(),
             steps,
             resources: self.plan.resources.clone(),
+            secrets: self.plan.secrets.clone(),
             io_managers: self.plan.io_managers.clone(),
             types: self.plan.types.clone(),
             on_failure: self.plan.on_failure,

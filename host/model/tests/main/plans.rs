@@ -5,9 +5,12 @@ use std::time::Duration;
 use opyard_model::component::Backoff;
 use opyard_model::definitions::Setting;
 use opyard_model::diagnostic::Source;
+use opyard_model::http::{AddedHeader, HttpClientSpec};
+use opyard_model::id::Name;
 use opyard_model::plan::{
     Access, FailurePolicy, IoManagerSpec, KeyValueDriver, Memo, Plan, ResourceSpec, Source as From, StepIx,
 };
+use opyard_model::secret::SecretSpec;
 
 use crate::{parse, plan};
 
@@ -235,4 +238,59 @@ fn definitions_answer_what_is_in_them() {
     assert_eq!(definitions.components_of("train").len(), 1);
     assert_eq!(definitions.schedules().next().unwrap().1.timezone, "America/New_York");
     crate::with_planning(|planning| assert!(definitions.check(planning).unwrap().is_empty()));
+}
+
+#[test]
+fn clients_and_secrets_are_names_and_places() {
+    let text = r#"opyard: 1
+components: { net: { path: net.wasm } }
+secrets: { api_key: { env: ACME_API_KEY }, other_key: { env: OTHER }, db_token: { file: secrets/token } }
+resources:
+  api:
+    kind: http_client
+    origins: ["https://API.example.com", "https://*.acme.example:8443"]
+    headers: { authorization: { secret: api_key, prefix: "Bearer " }, x-team: ecology }
+    timeout: 5s
+grants:
+  net.fetch: { resources: { api: api } }
+  net.login: { reveal: { token: db_token } }
+jobs:
+  train:
+    steps: { fetch: { op: net.fetch }, login: { op: net.login }, may: { op: net.may_login } }
+environments:
+  prod:
+    resources:
+      api: { access: read_write, redirects: 0, version: "1", headers: { authorization: { secret: other_key } } }
+"#;
+    let (base, _) = plan(text, None, &[]).unwrap();
+    let client = |plan: &Plan| match plan.resources.values().next() {
+        Some(ResourceSpec::HttpClient(spec)) => HttpClientSpec::clone(spec),
+        other => panic!("{other:?}"),
+    };
+    let spec = client(&base);
+    let origins: Vec<_> = spec.origins.iter().map(ToString::to_string).collect();
+    assert_eq!(origins, ["https://api.example.com", "https://*.acme.example:8443"]);
+    assert_eq!((spec.timeout, spec.redirects, spec.allow_private), (Duration::from_secs(5), 5, false));
+    let secret = |plan: &Plan| match &client(plan).headers["authorization"] {
+        AddedHeader::Secret { secret, from, prefix } => (secret.to_string(), from.clone(), prefix.clone()),
+        AddedHeader::Text(text) => panic!("{text}"),
+    };
+    let bearer =
+        |name: &str, variable: &str| (name.to_owned(), SecretSpec::Env(variable.to_owned()), "Bearer ".to_owned());
+    assert_eq!(secret(&base), bearer("api_key", "ACME_API_KEY"));
+    let step = |plan: &Plan, path: &str| plan.step(plan.find(path).unwrap()).clone();
+    let fetch = step(&base, "fetch");
+    assert_eq!((fetch.grants[0].access, fetch.memo, fetch.hermetic), (Access::Read, Memo::Off, false));
+    let login = step(&base, "login");
+    let token = ResourceSpec::Secret { from: SecretSpec::File("/yard/secrets/token".into()) };
+    assert_eq!((base.granted(&login.grants[0]), login.memo), (Some(token), Memo::Off));
+    assert_eq!(base.granted(&step(&base, "may").grants[0]), None);
+    let needed: Vec<_> = base.secrets_needed().into_keys().map(Name::as_str).collect();
+    assert_eq!(needed, ["api_key", "db_token"]);
+
+    let (prod, _) = plan(text, Some("prod"), &[]).unwrap();
+    assert_eq!(secret(&prod), bearer("other_key", "OTHER"));
+    let fetch = step(&prod, "fetch");
+    assert_eq!((fetch.grants[0].access, fetch.memo, client(&prod).redirects), (Access::ReadWrite, Memo::Sound, 0));
+    assert_eq!(step(&prod, "login").memo, Memo::Off, "what a secret is, nobody can promise");
 }

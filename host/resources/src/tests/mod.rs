@@ -1,8 +1,11 @@
-//! Tests of the resources and of the IO manager `object_store`.
+//! Tests of the resources, of secrets, and of the IO manager that writes files.
 
+mod http;
 mod io;
 mod key_values;
 mod models;
 mod objects;
 mod paths;
+mod secrets;
+mod server;
 mod twice;

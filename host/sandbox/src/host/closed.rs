@@ -37,7 +37,7 @@ fn answer(import: &str, function: &str) -> Answer {
         | ("wasi:cli/terminal-stdin", "get-terminal-stdin")
         | ("wasi:cli/terminal-stdout", "get-terminal-stdout")
         | ("wasi:cli/terminal-stderr", "get-terminal-stderr") => Answer::None,
-        (_, "open" | "reveal") => Interface::from_import(import).map_or(Answer::Trap, Answer::Denied),
+        (_, "open") => Interface::from_import(import).map_or(Answer::Trap, Answer::Denied),
         _ => Answer::Trap,
     }
 }

@@ -5,10 +5,12 @@ pub(crate) mod closed;
 pub(crate) mod context;
 pub(crate) mod events;
 pub(crate) mod grant;
+pub(crate) mod http_client;
 pub(crate) mod io;
 pub(crate) mod key_value;
 pub(crate) mod model_registry;
 pub(crate) mod object_store;
+pub(crate) mod secrets;
 pub(crate) mod values;
 pub(crate) mod wasi;
 
@@ -32,6 +34,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     resources::object_store::add_to_linker::<HostState, Through<gate::ObjectStore>>(l, gate::arrive)?;
     resources::key_value::add_to_linker::<HostState, Through<gate::KeyValue>>(l, gate::arrive)?;
     resources::model_registry::add_to_linker::<HostState, Through<gate::ModelRegistry>>(l, gate::arrive)?;
+    resources::http_client::add_to_linker::<HostState, Through<gate::HttpClient>>(l, gate::arrive)?;
+    resources::secrets::add_to_linker::<HostState, Through<gate::Secrets>>(l, gate::arrive)?;
     wasi::add_to_linker(l)?;
     Ok(linker)
 }

@@ -6,6 +6,7 @@ mod cost;
 mod harness;
 mod hostile;
 mod loading;
+mod network;
 mod ops;
 mod resources;
 mod stateful;

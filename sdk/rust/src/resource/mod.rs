@@ -61,7 +61,7 @@ impl fmt::Display for ResourceError {
 impl Error for ResourceError {}
 
 impl ResourceError {
-    fn new(of: String, error: errors::Error) -> Self {
+    pub(crate) fn new(of: String, error: errors::Error) -> Self {
         let kind = match error {
             errors::Error::Denied => ResourceErrorKind::Denied,
             errors::Error::NotFound => ResourceErrorKind::NotFound,
@@ -107,7 +107,7 @@ macro_rules! argument {
         }
     };
 }
-use argument;
+pub(crate) use argument;
 
 /// The items of a list that the host gives page by page, as the iterator is advanced. `ask` is given the token of a page.
 fn pages<T>(

@@ -4,8 +4,8 @@ use opyard_guest::definition::{Backoff, Jitter, OpDefinition};
 use opyard_guest::schemars::JsonSchema;
 use opyard_guest::serde::{Deserialize, Serialize};
 use opyard_guest::{
-    Bytes, Csv, Dynamic, Execution, Failure, Json, KeyValue, ModelRegistry, Nothing, ObjectStore, Op, Outputs, Reader,
-    Text, Writer, op,
+    Bytes, Csv, Dynamic, Execution, Failure, HttpClient, Json, KeyValue, ModelRegistry, Nothing, ObjectStore, Op, Outputs,
+    Reader, Secret, Text, Writer, op,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -55,12 +55,15 @@ fn all(
     cache: Option<ObjectStore>,
     counters: KeyValue,
     models: Option<ModelRegistry>,
+    api: HttpClient,
+    token: Option<Secret>,
     #[config] settings: Settings,
     execution: Execution,
     item: Dynamic<Bytes>,
     #[port(type = "json", media = "application/json")] log: Option<Writer>,
 ) -> Result<Parts, Failure> {
-    drop((more, note, answer, blob, after, raw, cache, counters, models, settings, (execution, item, log)));
+    drop((more, note, answer, blob, after, raw, cache, counters, models, settings, execution, item));
+    drop((log, api, token));
     Ok(Parts { head: rows, tail: None, done: Nothing })
 }
 
@@ -124,15 +127,16 @@ fn everything_follows_from_the_signature() {
     let resources: Vec<_> = op.resources.iter().map(|it| (it.key.as_str(), it.through.as_str(), it.optional)).collect();
     let through = "opyard:resources/object-store@0.1.0";
     let others = ["opyard:resources/key-value@0.1.0", "opyard:resources/model-registry@0.1.0"];
-    assert_eq!(
-        resources,
-        [
-            ("raw", through, false),
-            ("cache", through, true),
-            ("counters", others[0], false),
-            ("models", others[1], true)
-        ]
-    );
+    let (http, secrets) = ("opyard:resources/http-client@0.1.0", "opyard:resources/secrets@0.1.0");
+    let expected = [
+        ("raw", through, false),
+        ("cache", through, true),
+        ("counters", others[0], false),
+        ("models", others[1], true),
+        ("api", http, false),
+        ("token", secrets, true),
+    ];
+    assert_eq!(resources, expected);
     assert!(op.uses_execution && !op.deterministic);
     assert!(op.config_schema.is_some_and(|schema| schema.contains(r#""additionalProperties":false"#)));
     let tags: Vec<_> = op.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
