@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use crate::Failure;
 use crate::bindings::opyard::resources::{errors, http_client as host};
 use crate::resource::{ResourceError, ResourceErrorKind, argument};
 

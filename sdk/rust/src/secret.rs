@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::Failure;
 use crate::bindings::opyard::resources::secrets as host;
 use crate::resource::{ResourceError, argument};
 

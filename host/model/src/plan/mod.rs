@@ -511,7 +511,10 @@ impl Plan {
     pub fn secrets_needed(&self) -> BTreeMap<&Name, &SecretSpec> {
         let of_resources = self.resources.values().filter_map(|spec| match spec {
             ResourceSpec::HttpClient(spec) => Some(spec.secrets()),
-            ResourceSpec::ObjectStore { .. } | ResourceSpec::Secret { .. } => None,
+            ResourceSpec::ObjectStore { .. }
+            | ResourceSpec::KeyValue { .. }
+            | ResourceSpec::ModelRegistry { .. }
+            | ResourceSpec::Secret { .. } => None,
         });
         of_resources.flatten().chain(&self.secrets).collect()
     }

@@ -5,8 +5,8 @@ use opyard_model::error::Code;
 use tokio::time::Instant;
 
 use super::describe;
+use crate::blob::MAX_CHUNK;
 use crate::error::{ResourceError, ResourceFailure};
-use crate::object_store::MAX_CHUNK;
 
 /// What a server answered. Its body is on its way: dropping this ends the connection.
 #[derive(Debug)]

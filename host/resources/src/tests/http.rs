@@ -16,12 +16,12 @@ use opyard_model::secret::SecretSpec;
 use proptest::prelude::*;
 
 use super::server::{Reply, Seen, Server, Then};
+use crate::blob::MAX_CHUNK;
 use crate::error::{ResourceError, ResourceFailure};
 use crate::http::address::{Reach, reach};
 use crate::http::resolve::{Lookup, System};
 use crate::http::rules::Rules;
 use crate::http::{Clients, HttpClientResource, HttpRequest, HttpResponse, MAX_BODY};
-use crate::object_store::MAX_CHUNK;
 
 fn spec(origins: &[&str]) -> HttpClientSpec {
     let origins = origins.iter().map(|origin| origin.parse::<Origin>().unwrap()).collect();

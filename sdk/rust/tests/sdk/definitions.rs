@@ -4,8 +4,8 @@ use opyard_guest::definition::{Backoff, Jitter, OpDefinition};
 use opyard_guest::schemars::JsonSchema;
 use opyard_guest::serde::{Deserialize, Serialize};
 use opyard_guest::{
-    Bytes, Csv, Dynamic, Execution, Failure, HttpClient, Json, KeyValue, ModelRegistry, Nothing, ObjectStore, Op, Outputs,
-    Reader, Secret, Text, Writer, op,
+    Bytes, Csv, Dynamic, Execution, Failure, HttpClient, Json, KeyValue, ModelRegistry, Nothing, ObjectStore, Op,
+    Outputs, Reader, Secret, Text, Writer, op,
 };
 
 #[derive(Serialize, Deserialize)]
