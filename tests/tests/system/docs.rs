@@ -91,9 +91,9 @@ fn named_tests(row: &str) -> usize {
 #[test]
 fn every_row_for_those_who_come_from_dagster_names_a_test() {
     let text = std::fs::read_to_string(root().join("docs/coming-from-dagster.md")).unwrap();
-    let rows = text.lines().filter(|line| {
-        line.starts_with("| ") && !line.starts_with("| Dagster has") && !line.starts_with("| ---")
-    });
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| Dagster has") && !line.starts_with("| ---"));
     let mut count = 0;
     for row in rows {
         let has = row.split(" | ").nth(1).unwrap();
