@@ -120,9 +120,12 @@ A run is kept if either option keeps it, and always while it has not ended. Othe
     /// Make a yard from a backup, checking every byte of it
     #[command(after_help = "Example:\n  opyard restore /backups/monday --yard .opyard")]
     Restore(Restore),
-    /// Print the JSON Schema of the definitions file, for editors
+    /// Print the JSON Schema of the definitions file, or of the config of a job, for editors
     #[command(after_help = "Example:\n  opyard schema > opyard.schema.json")]
-    Schema,
+    Schema(Schema),
+    /// Print a config file of a job: what holds now, and as comments what else can be set
+    #[command(after_help = "Example:\n  opyard scaffold train > config.yaml")]
+    Scaffold(Scaffold),
     /// Look at all that Opyard needs here: yard, database, artifacts, sandbox, definitions
     #[command(after_help = "Example:\n  opyard doctor")]
     Doctor(Doctor),
@@ -159,6 +162,28 @@ pub(crate) struct Overlay {
     /// Take configs from a YAML file that maps steps to configs; `--set` goes over it
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// The job whose config is described; without it, the definitions file is
+    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// In this environment
+    #[arg(short, long, value_name = "ENV")]
+    pub(crate) env: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scaffold {
+    /// The job
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// In this environment
+    #[arg(short, long, value_name = "ENV")]
+    pub(crate) env: Option<String>,
 }
 
 #[derive(Debug, Args)]

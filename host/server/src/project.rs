@@ -12,7 +12,7 @@ use opyard_model::digest::Digest;
 use opyard_model::error::{Blame, Code};
 use opyard_model::id::Name;
 use opyard_model::limits::Limits;
-use opyard_model::plan::{Catalog, Launch, Plan, Planning};
+use opyard_model::plan::{Catalog, ConfigurableStep, Launch, Plan, Planning, configurable};
 
 use crate::components;
 use crate::error::YardError;
@@ -208,6 +208,14 @@ impl Project {
     pub async fn plan(&self, yard: &Yard, launch: &Launch<'_>) -> Result<PlannedJob, YardError> {
         let (plan, warnings) = self.planning(yard, |planning| Plan::build(&self.definitions, launch, planning)).await?;
         Ok(PlannedJob { plan, warnings })
+    }
+
+    /// The steps of a job that can be configured, whatever else is wrong with the job.
+    ///
+    /// # Errors
+    /// When there is no such job or environment.
+    pub async fn configurable(&self, yard: &Yard, launch: &Launch<'_>) -> Result<Vec<ConfigurableStep>, YardError> {
+        self.planning(yard, |planning| configurable(&self.definitions, launch, planning)).await
     }
 
     /// Plans with the sizes of the artifacts that the definitions name: planning is pure, so what it asks for in vain is

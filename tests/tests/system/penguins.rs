@@ -82,3 +82,25 @@ fn components_of_two_authors_in_one_job() {
     project.expect(&["run", "words_of_the_card"], 0);
     assert!(project.last_run().steps("step_success").contains("top"));
 }
+
+/// What is printed is taken again, and says what holds already.
+#[test]
+fn a_scaffold_is_a_config_that_changes_nothing() {
+    let project = Project::example("penguins");
+    project.expect(&["run", "train"], 0);
+    let (scaffold, _) = project.expect(&["scaffold", "train"], 0);
+    assert!(scaffold.contains("\nload:\n") && scaffold.contains("  object: \"penguins.csv\"\n"), "{scaffold}");
+    std::fs::write(project.path().join("config.yaml"), &scaffold).unwrap();
+    project.expect(&["run", "train", "--config", "config.yaml"], 0);
+    assert_eq!(project.last_run().steps("step_memoized"), set(&BELOW_LOAD));
+    // Also a job that cannot run for want of a config.
+    let definitions = std::fs::read_to_string(project.path().join("opyard.yaml")).unwrap();
+    project.define(&definitions.replace(", config: { object: penguins.csv }", ""));
+    project.expect(&["check"], 2);
+    let (bare, _) = project.expect(&["scaffold", "train"], 0);
+    assert!(bare.contains("\nload:\n") && bare.contains("  object: \n"), "{bare}");
+    let (schema, _) = project.expect(&["schema", "train"], 0);
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!(schema["properties"]["split"]["properties"]["seed"]["default"], 0, "{schema}");
+    project.expect(&["scaffold", "trian"], 2);
+}

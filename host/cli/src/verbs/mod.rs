@@ -1,6 +1,7 @@
 //! One module a verb, or family of verbs.
 
 mod check;
+mod configs;
 mod diff;
 mod doctor;
 mod events;
@@ -17,7 +18,6 @@ mod watching;
 
 use std::io::ErrorKind;
 
-use opyard_server::model::definitions;
 use opyard_server::model::definitions::Setting;
 use opyard_server::model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
 use opyard_server::model::error::Code;
@@ -26,7 +26,6 @@ use opyard_server::{PlannedJob, Project, Yard};
 
 use crate::args::{Cli, File, Global, Op, Overlay, Verb};
 use crate::error::{CliError, Outcome};
-use crate::exit::Exit;
 use crate::place::Place;
 use crate::screen::Screen;
 
@@ -49,10 +48,8 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Gc(args) => upkeep::gc(&global, &args, screen).await,
         Verb::Backup(args) => upkeep::backup(&global, &args, screen).await,
         Verb::Restore(args) => upkeep::restore(&global, &args, screen).await,
-        Verb::Schema => {
-            screen.print_json(&definitions::schema())?;
-            Ok(Exit::Success)
-        }
+        Verb::Schema(args) => configs::schema(&global, &args, screen).await,
+        Verb::Scaffold(args) => configs::scaffold(&global, &args, screen).await,
         Verb::Doctor(args) => doctor::doctor(&global, &args, screen).await,
         Verb::Op(Op::Inspect(args)) => inspect::inspect(&global, &args, screen).await,
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::flatten::Builder;
 use super::{IoManagerSpec, Plan, ResourceSpec, TypeCheck};
 use crate::component::{ComponentDescription, TypeName};
-use crate::definitions::{Definitions, Environment, Setting};
+use crate::definitions::{Definitions, Environment, Job, Named, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::digest::Digest;
 use crate::error::Code;
@@ -93,27 +93,8 @@ impl Plan {
         launch: &Launch<'_>,
         planning: &Planning<'_>,
     ) -> Result<(Self, Diagnostics), Diagnostics> {
+        let (job, environment) = named(definitions, launch)?;
         let mut found = Diagnostics::default();
-        let job = definitions.jobs.get(launch.job);
-        if job.is_none() {
-            let file = definitions.source.name();
-            let problem = Diagnostic::error(Code::UnknownJob, format!("there is no job `{}` in {file}", launch.job));
-            found.push(problem.nearest(launch.job, definitions.jobs.names()));
-        }
-        let environment = launch.environment.and_then(|name| {
-            let environment = definitions.environments.get(name);
-            if environment.is_none() {
-                let file = definitions.source.name();
-                let mut text = format!("there is no environment `{name}` in {file}");
-                if definitions.environments.names().next().is_none() {
-                    text.push_str(", which has none");
-                }
-                let problem = Diagnostic::error(Code::UnknownEnvironment, text);
-                found.push(problem.nearest(name, definitions.environments.names()));
-            }
-            environment
-        });
-        let Some(job) = job.filter(|_| found.is_empty()) else { return Err(found) };
         let surroundings = Surroundings { definitions, environment: environment.map(|entry| &entry.value) };
         let mut builder = Builder::new(surroundings, planning, &job.value, launch.settings);
         builder.job();
@@ -133,6 +114,40 @@ impl Plan {
             reuse: Vec::new(),
         };
         found.or(Some(plan))
+    }
+}
+
+/// The job and the environment of a launch.
+///
+/// # Errors
+/// When there is none of that name.
+pub(super) fn named<'a>(
+    definitions: &'a Definitions,
+    launch: &Launch<'_>,
+) -> Result<(&'a Named<Job>, Option<&'a Named<Environment>>), Diagnostics> {
+    let mut found = Diagnostics::default();
+    let job = definitions.jobs.get(launch.job);
+    if job.is_none() {
+        let file = definitions.source.name();
+        let problem = Diagnostic::error(Code::UnknownJob, format!("there is no job `{}` in {file}", launch.job));
+        found.push(problem.nearest(launch.job, definitions.jobs.names()));
+    }
+    let environment = launch.environment.and_then(|name| {
+        let environment = definitions.environments.get(name);
+        if environment.is_none() {
+            let file = definitions.source.name();
+            let mut text = format!("there is no environment `{name}` in {file}");
+            if definitions.environments.names().next().is_none() {
+                text.push_str(", which has none");
+            }
+            let problem = Diagnostic::error(Code::UnknownEnvironment, text);
+            found.push(problem.nearest(name, definitions.environments.names()));
+        }
+        environment
+    });
+    match job {
+        Some(job) if found.is_empty() => Ok((job, environment)),
+        _ => Err(found),
     }
 }
 

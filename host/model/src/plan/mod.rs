@@ -10,6 +10,7 @@ pub(crate) mod config;
 mod driver;
 mod flatten;
 mod narrow;
+mod outline;
 mod types;
 mod wire;
 
@@ -30,6 +31,7 @@ use crate::value::{ValueRef, Yielded};
 pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
 pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use narrow::{Earlier, EarlierRun, Scope};
+pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use types::TypeCheck;
 
 /// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
