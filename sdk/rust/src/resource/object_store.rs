@@ -60,7 +60,7 @@ impl ObjectStore {
     /// Writes the whole object at `path`; it appears at once, or not at all.
     ///
     /// # Errors
-    /// What the host answered; [`Conflict`](ResourceErrorKind::Conflict) when `mode` did not hold.
+    /// What the host answered; [`Conflict`](crate::resource::ResourceErrorKind::Conflict) when `mode` did not hold.
     pub fn put(&self, path: &str, mode: PutMode, bytes: &[u8]) -> Result<BlobMeta, ResourceError> {
         let mode = match mode {
             PutMode::Overwrite => host::PutMode::Overwrite,
