@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::{self, Build};
+use crate::services::{mlflow, s3};
 use crate::toolchain::{self, Choice, Toolchain};
-use crate::{mlflow, process, root};
+use crate::{process, root};
 
 type Stage = Box<dyn Fn() -> Result<()>>;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(full: bool, words: &[String]) -> Result<()> {
         ("documentation examples", Box::new(|| cargo(&[&["test", "--doc", "--quiet"], &HOST[..]].concat()))),
         ("documentation", Box::new(documentation)),
         ("licences and duplicates", Box::new(deny)),
+        ("an S3 server", Box::new(s3::test)),
         ("components by Debian's toolchain", Box::new(move || second_toolchain(full))),
     ];
     if full {
@@ -53,7 +55,7 @@ pub(crate) fn run(full: bool, words: &[String]) -> Result<()> {
 
 /// The host, as the demo builds it: with this program in the selection, its libraries' features would be added to the
 /// host's, and most of it built a second time.
-const HOST: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+pub(crate) const HOST: [&str; 3] = ["--workspace", "--exclude", "xtask"];
 const CLIPPY: [&str; 4] = ["clippy", "--workspace", "--all-targets", "--quiet"];
 
 /// Runs cargo in each of the three workspaces: the host, the SDK, the example components.

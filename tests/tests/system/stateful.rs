@@ -66,6 +66,26 @@ fn an_environment_says_where_state_is() {
     assert_eq!(run(&project, "test").0, json!(3));
 }
 
+/// The same graph keeps its models in a folder in one environment, and on a server in the other.
+#[test]
+#[ignore = "needs a server: set OPYARD_TEST_OBJECTS"]
+fn remote_production_is_the_same_graph() {
+    let place = std::env::var("OPYARD_TEST_OBJECTS").expect("OPYARD_TEST_OBJECTS names an empty place");
+    let elsewhere = format!("{place}/{}", std::process::id());
+    let definitions = DEFINITIONS
+        .replace("\"memory:///\"", &format!("\"{elsewhere}/state\""))
+        .replace("\"file:./production\"", &format!("\"{elsewhere}/models\""));
+    let project = Project::new(&definitions);
+    for number in [1, 2] {
+        let (here, there) = (run(&project, "test"), run(&project, "prod"));
+        assert_eq!(here.0, json!(number));
+        assert_eq!(here.0, there.0, "the counter goes on in both");
+        for key in ["version", "files", "aliases"] {
+            assert_eq!(here.1[key], there.1[key], "{key}");
+        }
+    }
+}
+
 #[test]
 fn tenants_do_not_see_each_others_values() {
     let project = Project::new(DEFINITIONS);
