@@ -1,6 +1,7 @@
 //! Why a resource could not do what it was asked.
 
 use opyard_model::error::{Code, Failure, MAX_DESCRIPTION, sanitize};
+use opyard_model::plan::Access;
 use opyard_store::error::{StoreError, StoreErrorKind};
 use thiserror::Error;
 
@@ -54,6 +55,17 @@ impl ResourceFailure {
 impl From<ResourceError> for ResourceFailure {
     fn from(answer: ResourceError) -> Self {
         Self { answer, detail: None }
+    }
+}
+
+/// Whether a grant of `access` lets an op change something.
+///
+/// # Errors
+/// `Denied`.
+pub(crate) fn may_write(access: Access) -> Result<(), ResourceError> {
+    match access {
+        Access::ReadWrite => Ok(()),
+        Access::Read => Err(ResourceError::Denied),
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use opyard_model::plan::Access;
 use opyard_store::key_value::KeyValues;
 
-use crate::error::ResourceError;
+use crate::error::{ResourceError, may_write};
 use crate::object_store::ObjectStoreResource;
 use objects::ObjectValues;
 use yard::YardValues;
@@ -101,13 +101,6 @@ impl KeyValueResource {
         self.access
     }
 
-    fn may_write(&self) -> Result<(), ResourceError> {
-        match self.access {
-            Access::ReadWrite => Ok(()),
-            Access::Read => Err(ResourceError::Denied),
-        }
-    }
-
     /// The value of a name; none when it has none.
     ///
     /// # Errors
@@ -145,7 +138,7 @@ impl KeyValueResource {
     }
 
     async fn write(&self, name: &str, expected: Expected<'_>, value: Bytes) -> Result<String, ResourceError> {
-        self.may_write()?;
+        may_write(self.access)?;
         check_name(name)?;
         if value.len() > MAX_VALUE {
             return Err(ResourceError::Limit(format!("a value has at most {MAX_VALUE} bytes")));
@@ -164,7 +157,7 @@ impl KeyValueResource {
     /// # Errors
     /// `Denied` when only reading was granted; `Invalid` for what is no name; `Unavailable`.
     pub async fn remove(&self, name: &str) -> Result<bool, ResourceError> {
-        self.may_write()?;
+        may_write(self.access)?;
         check_name(name)?;
         match &self.driver {
             Driver::Yard(values) => values.remove(name).await,

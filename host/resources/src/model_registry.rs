@@ -13,7 +13,7 @@ use opyard_model::id::Name;
 use opyard_model::plan::Access;
 
 use crate::blob::{BlobMeta, BlobReader, BlobWriter};
-use crate::error::ResourceError;
+use crate::error::{ResourceError, may_write};
 use crate::object_store::ObjectStoreResource;
 use crate::path::ObjectPath;
 use draft::Draft;
@@ -138,13 +138,6 @@ impl ModelRegistryResource {
         self.access
     }
 
-    fn may_write(&self) -> Result<(), ResourceError> {
-        match self.access {
-            Access::ReadWrite => Ok(()),
-            Access::Read => Err(ResourceError::Denied),
-        }
-    }
-
     /// The version that `selector` means: a number, an alias, or `latest`, the highest that is there.
     ///
     /// # Errors
@@ -187,7 +180,7 @@ impl ModelRegistryResource {
     /// `Denied` when only reading was granted; `Invalid` for what is no name, or no JSON; `Limit` for metadata over
     /// [`MAX_METADATA`]; `Unavailable`.
     pub async fn register(&self, model: &str, metadata: &str) -> Result<ModelWriter, ResourceError> {
-        self.may_write()?;
+        may_write(self.access)?;
         let model = name(model, "a model")?;
         if metadata.len() > MAX_METADATA {
             return Err(ResourceError::Limit(format!("the metadata of a version has at most {MAX_METADATA} bytes")));
@@ -208,7 +201,7 @@ impl ModelRegistryResource {
     /// `Denied` when only reading was granted; `NotFound` when there is no such version; `Invalid` for what is no name;
     /// `Limit` over [`MAX_ALIASES`]; `Unavailable`: the alias may be set or not.
     pub async fn set_alias(&self, model: &str, new: &str, number: u32) -> Result<(), ResourceError> {
-        self.may_write()?;
+        may_write(self.access)?;
         let (model, new, number) = (name(model, "a model")?, alias(new)?, version(number)?);
         match &self.driver {
             Driver::Objects(models) => in_time(models.set_alias(&model, &new, number)).await,

@@ -14,7 +14,7 @@ use opyard_model::plan::Access;
 use opyard_store::object::{CALL_TIMEOUT, Objects, Place, bounded};
 
 use crate::blob::{BlobMeta, BlobReader, BlobWriter, ObjectReader, ObjectWriter};
-use crate::error::ResourceError;
+use crate::error::{ResourceError, may_write};
 use crate::path::{ObjectPath, Prefix};
 
 /// Most objects of one page.
@@ -138,13 +138,6 @@ impl ObjectStoreResource {
         if inside { Ok(path) } else { Err(ResourceError::Denied) }
     }
 
-    pub(crate) fn may_write(&self) -> Result<(), ResourceError> {
-        match self.access {
-            Access::ReadWrite => Ok(()),
-            Access::Read => Err(ResourceError::Denied),
-        }
-    }
-
     /// What is known of an object.
     ///
     /// # Errors
@@ -170,7 +163,7 @@ impl ObjectStoreResource {
     /// # Errors
     /// `Denied` when only reading was granted; `Invalid`.
     pub fn put(&self, path: &str, mode: PutMode) -> Result<BlobWriter, ResourceError> {
-        self.may_write()?;
+        may_write(self.access)?;
         let path = self.path(path)?;
         let writer = match mode {
             PutMode::Overwrite => ObjectWriter::stream(self.clone(), path),
@@ -225,7 +218,7 @@ impl ObjectStoreResource {
         bytes: Bytes,
         mode: object_store::PutMode,
     ) -> Result<UpdateVersion, ResourceError> {
-        self.may_write()?;
+        may_write(self.access)?;
         let at = self.path(path)?;
         let is_conditional = !matches!(mode, object_store::PutMode::Overwrite);
         let put = self.objects.store.put_opts(at.as_path(), bytes.clone().into(), mode.into());
@@ -244,7 +237,7 @@ impl ObjectStoreResource {
     /// # Errors
     /// `Denied` when only reading was granted; `Unavailable`, `Invalid`.
     pub async fn remove(&self, path: &str) -> Result<(), ResourceError> {
-        self.may_write()?;
+        may_write(self.access)?;
         let path = self.path(path)?;
         match call("removing an object", self.objects.store.delete(path.as_path())).await {
             Err(ResourceError::NotFound) => Ok(()),

@@ -114,7 +114,23 @@ impl Definitions {
 
     /// The components whose type checkers check the types of `described` ops' ports, and those that steps give to them.
     #[must_use]
-    pub fn components_of_types<'a>(&self, described: impl Iterator<Item = &'a ComponentDescription>) -> BTreeSet<Name> {
+    pub fn components_of_types<'a>(
+        &'a self,
+        described: impl Iterator<Item = &'a ComponentDescription>,
+    ) -> BTreeSet<Name> {
+        let checkers =
+            self.types_in_use(described).filter_map(|name| match &self.types.get(name.as_str())?.value.check {
+                Some(CheckDefinition::Checker { component, .. }) => Some(component.clone()),
+                Some(CheckDefinition::Schema(_)) | None => None,
+            });
+        checkers.collect()
+    }
+
+    /// The types of the ports of `described` ops, and those that steps give to outputs. With repetitions.
+    pub(crate) fn types_in_use<'a>(
+        &'a self,
+        described: impl Iterator<Item = &'a ComponentDescription>,
+    ) -> impl Iterator<Item = &'a Name> {
         let ops = described.flat_map(|component| &component.ops);
         let types = ops.flat_map(|op| {
             let inputs = op.inputs.iter().map(|port| &port.type_name);
@@ -123,12 +139,7 @@ impl Definitions {
         let flows =
             self.jobs.iter().map(|job| &job.value.flow).chain(self.graphs.iter().map(|graph| &graph.value.flow));
         let chosen = flows.flat_map(|flow| flow.steps.iter()).flat_map(|step| &step.value.types);
-        let types = types.chain(chosen.map(|(_, name)| &name.value));
-        let checkers = types.filter_map(|name| match &self.types.get(name.as_str())?.value.check {
-            Some(CheckDefinition::Checker { component, .. }) => Some(component.clone()),
-            Some(CheckDefinition::Schema(_)) | None => None,
-        });
-        checkers.collect()
+        types.chain(chosen.map(|(_, name)| &name.value))
     }
 
     /// The environments, in the order of the file.

@@ -1,9 +1,9 @@
 //! From definitions to a plan: what is asked, and the order of the work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::flatten::Builder;
-use super::{IoManagerSpec, Plan, ResourceSpec, TypeCheck};
+use super::{BaseType, IoManagerSpec, Plan, ResourceSpec, TypeCheck};
 use crate::component::{ComponentDescription, TypeName};
 use crate::definitions::{Definitions, Environment, Job, Named, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -165,7 +165,23 @@ impl Definitions {
                 Err(errors) => found.append(errors),
             }
         }
+        self.note_idle_checks(planning.catalog, &mut found);
         found.or(Some(())).map(|((), warnings)| warnings)
+    }
+
+    /// Notes types with a check that nothing is of: most likely a slip, and then values go unchecked.
+    fn note_idle_checks(&self, catalog: &Catalog, found: &mut Diagnostics) {
+        let used: BTreeSet<_> = self.types_in_use(catalog.iter().map(|(_, component)| component)).collect();
+        let idle = |name: &Name| !used.contains(name);
+        for entry in self.types.iter().filter(|entry| entry.value.check.is_some() && idle(&entry.name)) {
+            let message = format!("nothing is of the type `{}`, so that its check is never made", entry.name);
+            let names = used.iter().map(|name| name.as_str()).filter(|name| BaseType::from_name(name).is_none());
+            found.push(
+                Diagnostic::warning(Code::PointlessPolicy, message)
+                    .at(&entry.place, "no port of an op, and no step's `types`, names it")
+                    .nearest(entry.name.as_str(), names),
+            );
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use opyard_model::error::Code;
 use opyard_model::http::{AddedHeader, HttpClientSpec};
 use opyard_model::id::{Name, TenantId};
 use opyard_model::plan::Access;
+use opyard_store::object::chain;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, StatusCode};
 use tokio::time::Instant;
@@ -352,16 +353,5 @@ fn is_refused(error: &reqwest::Error) -> bool {
 
 /// An error of the client and its causes, in one line, without the address: that may hold what is the op's business alone.
 fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
+    chain(&error.without_url())
 }

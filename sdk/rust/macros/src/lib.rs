@@ -13,8 +13,9 @@ use syn::{DeriveInput, ItemFn, parse_macro_input};
 /// - The doc comment is the op's description; a doc comment on a parameter is that port's.
 /// - The parameter named `config` (or marked `#[config]`) is the config: any type with `Deserialize` and `JsonSchema`.
 /// - A parameter is an input port (`Bytes`, `Text`, `Json<T>`, `JsonLines<T>`, `Csv<T>`, `Reader`, `Nothing`; in
-///   `Option<…>` when optional, in `Vec<…>` for many), a resource (`ObjectStore`, `HttpClient`, `Secret`; its name is
-///   the key), an output that is written piece by piece (`Writer`, `Dynamic<…>`), or `Execution`.
+///   `Option<…>` when optional, in `Vec<…>` for many), a resource (`ObjectStore`, `KeyValue`, `ModelRegistry`,
+///   `HttpClient`, `Secret`; its name is the key), an output that is written piece by piece (`Writer`, `Dynamic<…>`), or
+///   `Execution`.
 /// - The result is one output, named `result`, or a struct with `#[derive(Outputs)]`, or `()`; each may be in a
 ///   `Result<…, Failure>`.
 ///
