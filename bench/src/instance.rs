@@ -1,6 +1,5 @@
 //! What it costs to enter a guest: the sandbox beside wasmtime alone.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
@@ -8,10 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use opyard_sandbox::{ComponentSource, Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
 use opyard_server::SystemClock;
-use opyard_server::model::digest::{ComponentDigest, Digest};
+use opyard_server::model::digest::ComponentDigest;
 use opyard_server::model::error::Failure;
 use opyard_server::model::id::{Name, RunId, StepKey, TenantId};
-use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Limits;
 use opyard_server::model::plan::IoManagerSpec;
 use opyard_server::model::step::{
@@ -51,7 +49,7 @@ impl TenantArtifacts for Around {
         Ok(self.store.artifacts())
     }
 
-    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         Ok(None)
     }
 
@@ -116,20 +114,6 @@ fn request(tenant: TenantId, component: ComponentDigest) -> Result<StepRequest> 
         key: "noop".parse::<StepKey>()?,
         attempt: 0,
     };
-    let call = OpCall {
-        component,
-        op: Name::new("noop")?,
-        config: CanonicalJson::empty_object(),
-        mapping_key: None,
-        inputs: Vec::new(),
-        unchecked: Vec::new(),
-        outputs: Vec::new(),
-        types: BTreeMap::new(),
-        rights: Vec::new(),
-        uses_execution: false,
-        hermetic: true,
-        seed: Digest::of(b"seed"),
-        tags: Vec::new(),
-    };
+    let call = OpCall::new(component, Name::new("noop")?);
     Ok(StepRequest { tenant, step: Some(step), call: Call::Op(Box::new(call)), limits: Limits::default() })
 }

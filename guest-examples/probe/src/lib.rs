@@ -1,6 +1,7 @@
 //! Ops that each do one thing, for the tests of the host: what it gives, what it takes, what it forbids.
 
 mod forbidden;
+mod managers;
 mod measured;
 mod network;
 mod plain;
@@ -9,6 +10,7 @@ mod shapes;
 mod stateful;
 
 use forbidden::{busy, fail, hog, panics, retry_then, spin, unlisted};
+use managers::Moody;
 use measured::{drain, next, pour};
 use network::{fetch, may_reveal, peek, post_large, reveal_secret};
 use plain::{add, big, constant, digest, echo, noop, relay, text};
@@ -22,5 +24,6 @@ opyard_guest::component! {
         item, join, keep, listed, load_model, log_all, may_reveal, maybe, next, noop, panics, peek, post_large, pour,
         probe_many, reads_twice, register_model, relay, remembers, retry_then, reveal_secret, spin, stored, text,
         touch, unlisted, who,
-    ]
+    ],
+    io_managers: [Moody],
 }

@@ -345,7 +345,7 @@ impl Report {
                 outputs.iter().for_each(|output| self.step_mut(step).yielded(output));
                 self.end(step, at, Standing::Reused(*origin));
             }
-            RunEvent::HandledOutput { of, port, manager, locator } => {
+            RunEvent::HandledOutput { of, port, manager, locator, .. } => {
                 self.kept.insert((of.step.clone(), port.clone(), locator.clone()), manager.clone());
             }
             RunEvent::AssetMaterialization { of, asset, from_memo } => self.asset(of, asset, true, *from_memo),
@@ -380,6 +380,7 @@ impl Report {
             | RunEvent::TypeCheckSuccess { .. }
             | RunEvent::TypeCheckFailure { .. }
             | RunEvent::StepInput { .. }
+            | RunEvent::LoadedInput { .. }
             | RunEvent::StepRestarted { .. }
             | RunEvent::StepMemoMissed { .. }
             | RunEvent::Log { .. }
@@ -417,7 +418,7 @@ impl Report {
 /// Where the IO managers of a plan keep files: an address, or a path if it is a folder of this machine.
 pub(crate) fn stores(plan: &Plan) -> BTreeMap<Name, String> {
     let stores = plan.io_managers.iter().filter_map(|(name, spec)| match spec {
-        IoManagerSpec::Artifacts => None,
+        IoManagerSpec::Artifacts | IoManagerSpec::Mlflow { .. } | IoManagerSpec::Component(_) => None,
         IoManagerSpec::ObjectStore { url, .. } => {
             Some((name.clone(), url.strip_prefix("file://").unwrap_or(url).to_owned()))
         }

@@ -1,6 +1,6 @@
 //! The one loop of a run: decide, append, fold, act.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::decide::{Action, Outlook, decide};
 use crate::error::EngineError;
 use crate::lookup::{LEASE, LookUp, Question};
 use crate::plans::Plans;
-use crate::request::{Whose, is_contained};
+use crate::request::{Fingerprints, Whose, is_contained};
 use crate::retry::{Setback, after_setback};
 use crate::tasks::{Begin, Broken, News, Tasks, Try};
 
@@ -154,6 +154,8 @@ struct Session<'a> {
     /// Steps whose memo was asked, or waits to be asked, and has not answered.
     asked: HashSet<InstanceId>,
     claims: Claims,
+    /// What is known of inputs from outside, of steps that have asked: their memo is asked, or they run, on the strength of it.
+    fingerprints: HashMap<InstanceId, Fingerprints>,
     /// The last events appended, while they are not known to be durable.
     durable: Option<Durable>,
 }
@@ -169,6 +171,7 @@ impl<'a> Session<'a> {
             inbox,
             asked: HashSet::new(),
             claims: Claims::default(),
+            fingerprints: HashMap::new(),
             durable: None,
         }
     }
@@ -327,7 +330,7 @@ impl<'a> Session<'a> {
         let mut starting = Vec::new();
         for id in ids {
             let Some(of) = self.state.attempt(&id) else { continue };
-            let given = self.whose.given(&self.state, &id);
+            let given = self.whose.given(&self.state, &id, self.fingerprints.get(&id));
             events.push(RunEvent::StepStart { of: of.clone() });
             events.extend(given.inputs.iter().map(|input| news::step_input(&of, input)));
             starting.push((Try { id, generation: of.generation, attempt: of.attempt }, given));
@@ -343,7 +346,7 @@ impl<'a> Session<'a> {
                 true => Begin::Elsewhere { after: None },
                 false => Begin::Elsewhere { after: self.durable.clone() },
             };
-            if self.state.asks_memo(of.id.step) {
+            if self.state.asks_memo(of.id.step) && given.is_proven {
                 // It holds the key already, unless the run was taken up again after its memo was asked.
                 self.claims.claim_if_free(given.key, &of.id);
             }
@@ -355,28 +358,39 @@ impl<'a> Session<'a> {
 
     fn look_up(&mut self, ids: Vec<InstanceId>) {
         let mut questions = Vec::with_capacity(ids.len());
+        let mut unknown = Vec::new();
         for id in ids {
             let Some(instance) = self.state.instance(&id) else { continue };
             let of = Try { id: id.clone(), generation: instance.generation, attempt: 0 };
-            let key = self.whose.given(&self.state, &id).key;
+            let told = self.fingerprints.get(&id);
             self.asked.insert(id.clone());
+            if told.is_none() && self.state.plan().step(id.step).outside().next().is_some() {
+                unknown.push(of);
+                continue;
+            }
+            let key = self.whose.given(&self.state, &id, told).key;
             if self.claims.claim_or_park(key, id) {
                 questions.push(Question { of, key });
             }
         }
-        if questions.is_empty() {
-            return;
+        if !questions.is_empty() {
+            let of = questions.iter().map(|question| question.of.clone()).collect();
+            self.tasks.look_up(of, self.looking().ask(questions));
         }
-        let look_up = LookUp {
+        if !unknown.is_empty() {
+            self.tasks.look_up(unknown.clone(), self.looking().ask_managers(unknown));
+        }
+    }
+
+    fn looking(&self) -> LookUp {
+        LookUp {
             whose: self.whose.clone(),
             plan: Arc::clone(self.state.plan()),
             memos: Arc::clone(&self.engine.memos),
             executor: Arc::clone(&self.engine.executor),
             news: self.tasks.news(),
             durable: self.durable.clone(),
-        };
-        let of = questions.iter().map(|question| question.of.clone()).collect();
-        self.tasks.look_up(of, look_up.ask(questions));
+        }
     }
 
     async fn renew_claims(&self) {
@@ -396,6 +410,7 @@ impl<'a> Session<'a> {
     async fn drop_work(&mut self, id: &InstanceId) {
         self.tasks.forget(id);
         self.asked.remove(id);
+        self.fingerprints.remove(id);
         self.claims.unpark(id);
         if let Some(key) = self.claims.held_by(id) {
             let _ = self.engine.memos.release(key, self.whose.run).await;
@@ -418,10 +433,14 @@ impl<'a> Session<'a> {
             Broken::Panicked(of) => (of, Failure::new(Code::HostPanic, "the host panicked while the step ran")),
             Broken::LookUp(of) => {
                 for of in of {
-                    let Some(key) = self.claims.held_by(&of.id).filter(|_| self.is_waiting_for_memo(&of)) else {
+                    if !self.is_waiting_for_memo(&of) {
                         continue;
+                    }
+                    let news = match self.claims.held_by(&of.id) {
+                        Some(key) => News::MemoMissed { of, key, claimed: false },
+                        None => News::Fingerprints { of, told: Fingerprints::new() },
                     };
-                    self.take(Some(News::MemoMissed { of, key, claimed: false })).await?;
+                    self.take(Some(news)).await?;
                 }
                 return Ok(());
             }

@@ -19,4 +19,4 @@ mod tasks;
 pub use drive::{CancelRequest, Engine, EngineSettings, Parts, RunEnd};
 pub use error::EngineError;
 pub use launch::{Launch, Lineage};
-pub use look::memo_question;
+pub use look::MemoQuestion;

@@ -6,14 +6,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use opyard_model::event::TypeChecked;
 use opyard_model::memo::{MemoEntry, MemoKey};
-use opyard_model::plan::{IoManagerSpec, Memo, Plan};
+use opyard_model::plan::{Memo, Plan, Source};
+use opyard_model::state::InstanceId;
 use opyard_model::step::{CheckCall, Said, Saying, StepExecutor, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::event_log::Durable;
 use opyard_store::memo::{MemoAnswer, MemoStore};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::request::{Typed, Whose, bound_output, check_outputs, typed};
+use crate::request::{Fingerprints, Typed, Whose, check_outputs, is_on_artifacts, typed};
 use crate::tasks::{Handled, News, Try};
 
 /// How long a claim on a key lasts; renewed while the step runs, freed this long after a crash.
@@ -86,6 +87,16 @@ impl LookUp {
         }
     }
 
+    /// Asks the IO managers of steps that are given something from outside what tells whether that has changed.
+    pub(crate) async fn ask_managers(self, steps: Vec<Try>) {
+        futures::stream::iter(steps)
+            .for_each_concurrent(HANDLED_AT_ONCE, async |of| {
+                let told = fingerprints(&*self.executor, &self.whose, &self.plan, &of.id).await;
+                let _ = self.news.send(News::Fingerprints { of, told });
+            })
+            .await;
+    }
+
     fn max_age(&self, question: &Question) -> Option<Duration> {
         match self.plan.step(question.of.id.step).memo {
             Memo::For(age) => Some(age),
@@ -117,7 +128,7 @@ impl LookUp {
             let Some(output) = step.outputs.iter().find(|output| output.port == yielded.port) else {
                 return self.missed(question, false);
             };
-            if bound_output(&self.plan, output).manager == IoManagerSpec::Artifacts {
+            if is_on_artifacts(&self.plan, output) {
                 continue;
             }
             // The first effect outside: what the step builds on has to be on disk.
@@ -128,11 +139,12 @@ impl LookUp {
             }
             let request = self.whose.handle_request(&self.plan, &question.of.id, output, yielded.value.clone());
             match self.executor.execute(request, &Silence).await.result {
-                StepResult::Handled(value) => {
+                StepResult::Handled { value, metadata } => {
                     handled.extend(value.kept.clone().map(|kept| Handled {
                         port: yielded.port.clone(),
                         manager: kept.manager,
                         locator: kept.locator,
+                        metadata,
                     }));
                     yielded.value = *value;
                 }
@@ -188,4 +200,25 @@ impl LookUp {
         }
         is_right.then_some(checked)
     }
+}
+
+/// What tells whether the inputs that a step is given from outside have changed. A manager that cannot say so is asked again
+/// when the step runs, and then its failure is the step's.
+pub(crate) async fn fingerprints(
+    executor: &dyn StepExecutor,
+    whose: &Whose,
+    plan: &Plan,
+    id: &InstanceId,
+) -> Fingerprints {
+    let mut told = Fingerprints::new();
+    for input in &plan.step(id.step).inputs {
+        let Source::Outside { value } = &input.source else { continue };
+        let request = whose.fingerprint_request(plan, id, value);
+        let fingerprint = match executor.execute(request, &Silence).await.result {
+            StepResult::Fingerprint(fingerprint) => fingerprint,
+            _ => None,
+        };
+        told.insert(input.port.clone(), fingerprint);
+    }
+    told
 }

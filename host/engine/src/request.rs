@@ -8,11 +8,11 @@ use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::{Name, RunId, TenantId};
 use opyard_model::memo::{MemoKey, check_key, memo_key};
-use opyard_model::plan::{Grant, IoManagerSpec, Plan, Source, Step, StepOutput, TypeCheck};
+use opyard_model::plan::{Grant, IoManagerSpec, OutsideValue, Plan, Source, Step, StepOutput, TypeCheck};
 use opyard_model::state::{InstanceId, RunState};
 use opyard_model::step::{
-    BoundInput, BoundOutput, Call, CheckCall, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity,
-    StepRequest,
+    Bound, BoundInput, BoundManager, Call, CheckCall, GrantedResource, HandleCall, KeptCall, OpCall, ResourceRight,
+    StepIdentity, StepRequest,
 };
 use opyard_model::value::{ValueRef, Yielded};
 
@@ -31,14 +31,27 @@ pub(crate) struct Given {
     pub(crate) inputs: Vec<BoundInput>,
     /// The key of the step's result, whether or not the memo is asked.
     pub(crate) key: MemoKey,
+    /// Of every input that is outside it is known what tells whether it has changed: the key is that of a result.
+    pub(crate) is_proven: bool,
 }
 
+/// What IO managers said that tells whether a step's inputs from outside have changed, by input.
+pub(crate) type Fingerprints = BTreeMap<Name, Option<String>>;
+
 impl Whose {
-    pub(crate) fn given(&self, state: &RunState, id: &InstanceId) -> Given {
+    /// `told`: what is known of its inputs from outside.
+    pub(crate) fn given(&self, state: &RunState, id: &InstanceId, told: Option<&Fingerprints>) -> Given {
         let (plan, step) = (state.plan(), state.plan().step(id.step));
-        let inputs = state.bind(id);
+        let mut inputs = state.bind(id);
+        let mut is_proven = true;
+        for BoundInput { port, bound } in &mut inputs {
+            if let Bound::Outside { fingerprint, .. } = bound {
+                *fingerprint = told.and_then(|told| told.get(port).cloned().flatten());
+                is_proven &= fingerprint.is_some();
+            }
+        }
         let key = memo_key(&self.tenant, plan, step, id.key.as_ref(), &inputs);
-        Given { inputs, key }
+        Given { inputs, key, is_proven }
     }
 
     /// The request that executes one try of a step.
@@ -50,19 +63,19 @@ impl Whose {
             step: Some(self.identity(plan, id, attempt)),
             limits: step.limits.clone(),
             call: Call::Op(Box::new(OpCall {
-                component: step.component,
-                op: step.op.clone(),
                 config: step.config.clone(),
                 mapping_key: id.key.clone(),
+                managers: managers(plan, step, &given.inputs),
                 inputs: given.inputs,
                 unchecked: unchecked(plan, step).cloned().collect(),
                 types: types(plan, step),
-                outputs: step.outputs.iter().map(|output| bound_output(plan, output)).collect(),
+                outputs: step.outputs.clone(),
                 rights: step.grants.iter().map(|grant| right(plan, grant)).collect(),
                 uses_execution: step.uses_execution,
                 hermetic: step.hermetic,
                 seed,
                 tags: self.tags(step),
+                ..OpCall::new(step.component, step.op.clone())
             })),
         }
     }
@@ -89,7 +102,25 @@ impl Whose {
             tenant: self.tenant.clone(),
             step: Some(self.identity(plan, id, 0)),
             limits: plan.step(id.step).limits.clone(),
-            call: Call::HandleOutput(Box::new(HandleCall { output: bound_output(plan, output), value })),
+            call: Call::HandleOutput(Box::new(HandleCall {
+                output: output.clone(),
+                manager: bound_manager(plan, &output.io_manager),
+                value,
+            })),
+        }
+    }
+
+    /// The request that asks an IO manager whether what a step is to be given has changed.
+    pub(crate) fn fingerprint_request(&self, plan: &Plan, id: &InstanceId, value: &OutsideValue) -> StepRequest {
+        StepRequest {
+            tenant: self.tenant.clone(),
+            step: Some(self.identity(plan, id, 0)),
+            limits: plan.step(id.step).limits.clone(),
+            call: Call::Fingerprint(Box::new(KeptCall {
+                name: value.manager.clone(),
+                manager: bound_manager(plan, &value.manager),
+                locator: value.locator.clone(),
+            })),
         }
     }
 
@@ -115,10 +146,11 @@ impl Whose {
     }
 }
 
-/// The inputs whose values are in the plan, and of a type that has a check: no step has yielded them.
+/// The inputs whose values are in the plan, or outside, and of a type that has a check: no step has yielded them.
 fn unchecked<'a>(plan: &'a Plan, step: &'a Step) -> impl Iterator<Item = &'a Name> {
     let given = step.inputs.iter().filter(|input| match &input.source {
         Source::Given { value, .. } => plan.types.contains_key(&value.type_name),
+        Source::Outside { value } => plan.types.contains_key(&value.type_name),
         Source::Unconnected
         | Source::Output { .. }
         | Source::Item { .. }
@@ -136,6 +168,7 @@ fn types(plan: &Plan, step: &Step) -> BTreeMap<TypeName, TypeCheck> {
     }
     let given = step.inputs.iter().filter_map(|input| match &input.source {
         Source::Given { value, .. } => Some(&value.type_name),
+        Source::Outside { value } => Some(&value.type_name),
         _ => None,
     });
     let names = given.chain(step.outputs.iter().map(|output| &output.type_name));
@@ -167,17 +200,37 @@ pub(crate) fn typed<'a>(plan: &'a Plan, step: &'a Step, outputs: &'a [Yielded]) 
 
 /// The step has no effect outside, and reads nothing from there: it may run before what it builds on is on disk.
 pub(crate) fn is_contained(plan: &Plan, step: &Step) -> bool {
-    let artifacts = |slot| {
-        let manager = plan.io_managers.get(&plan.output(slot).io_manager);
-        matches!(manager, Some(IoManagerSpec::Artifacts) | None)
-    };
-    step.hermetic && step.keeps_artifacts_only(plan) && step.sources().all(artifacts)
+    let artifacts = |slot| is_on_artifacts(plan, plan.output(slot));
+    step.hermetic && step.keeps_artifacts_only(plan) && step.outside().next().is_none() && step.sources().all(artifacts)
 }
 
-/// The output and what keeps it. A manager that the plan does not name is the artifact store: planning checked names.
-pub(crate) fn bound_output(plan: &Plan, output: &StepOutput) -> BoundOutput {
-    let manager = plan.io_managers.get(&output.io_manager).cloned().unwrap_or(IoManagerSpec::Artifacts);
-    BoundOutput { output: output.clone(), manager }
+/// An IO manager and what it may use. One that the plan does not name is the artifact store: planning checked names.
+fn bound_manager(plan: &Plan, name: &Name) -> BoundManager {
+    let spec = plan.io_managers.get(name).cloned().unwrap_or(IoManagerSpec::Artifacts);
+    let rights = spec.grants().iter().map(|grant| right(plan, grant)).collect();
+    BoundManager { spec, rights }
+}
+
+/// The output is kept by the artifact store alone.
+pub(crate) fn is_on_artifacts(plan: &Plan, output: &StepOutput) -> bool {
+    matches!(plan.io_managers.get(&output.io_manager), Some(IoManagerSpec::Artifacts) | None)
+}
+
+/// The IO managers that a step needs: of its outputs, of what its inputs are loaded from, and of copies of its inputs, in case
+/// their artifacts are gone.
+fn managers(plan: &Plan, step: &Step, inputs: &[BoundInput]) -> BTreeMap<Name, BoundManager> {
+    let is_another = |name: &&Name| !matches!(plan.io_managers.get(*name), Some(IoManagerSpec::Artifacts) | None);
+    let of_outputs = step.outputs.iter().map(|output| &output.io_manager);
+    let of_inputs = inputs.iter().flat_map(|input| {
+        let outside = match &input.bound {
+            Bound::Outside { value, .. } => Some(&value.manager),
+            Bound::Absent | Bound::One(_) | Bound::Many(_) => None,
+        };
+        let copies = input.bound.values().iter().filter_map(|value| Some(&value.kept.as_ref()?.manager));
+        outside.into_iter().chain(copies)
+    });
+    let names = of_outputs.chain(of_inputs).filter(is_another);
+    names.map(|name| (name.clone(), bound_manager(plan, name))).collect()
 }
 
 /// Checks that `outputs` are outputs of the step, each once. An executor or a memo that answers otherwise is broken, or of

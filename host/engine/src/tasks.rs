@@ -10,12 +10,15 @@ use opyard_model::event::TypeChecked;
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
+use opyard_model::metadata::MetadataEntry;
 use opyard_model::state::InstanceId;
 use opyard_model::step::{Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::event_log::Durable;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
+
+use crate::request::Fingerprints;
 
 /// One try of one step of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,7 @@ pub(crate) struct Handled {
     pub(crate) port: Name,
     pub(crate) manager: Name,
     pub(crate) locator: CanonicalJson,
+    pub(crate) metadata: Vec<MetadataEntry>,
 }
 
 /// What a task has to tell. A step's news arrive in the order in which it said them.
@@ -52,6 +56,11 @@ pub(crate) enum News {
         /// The checks of types that were made anew.
         checked: Vec<TypeChecked>,
         handled: Vec<Handled>,
+    },
+    /// What IO managers say of inputs from outside, before the memo is asked.
+    Fingerprints {
+        of: Try,
+        told: Fingerprints,
     },
     /// Not found; `claimed` when the run holds the key from now on.
     MemoMissed {

@@ -243,6 +243,9 @@ pub struct ComponentDescription {
     /// Its type checkers, in its own order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub type_checkers: Vec<ExtensionDefinition>,
+    /// Its IO managers, in its own order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub io_managers: Vec<ExtensionDefinition>,
 }
 
 impl ComponentDescription {
@@ -256,5 +259,11 @@ impl ComponentDescription {
     #[must_use]
     pub fn type_checker(&self, name: &str) -> Option<&ExtensionDefinition> {
         self.type_checkers.iter().find(|checker| checker.name.as_str() == name)
+    }
+
+    /// The IO manager of that name.
+    #[must_use]
+    pub fn io_manager(&self, name: &str) -> Option<&ExtensionDefinition> {
+        self.io_managers.iter().find(|manager| manager.name.as_str() == name)
     }
 }

@@ -74,6 +74,7 @@ codes! {
     116 BadDescription "the component describes itself in a way that cannot be used";
     117 RetryPointless "the op asked for another try, which could only end the same way";
     118 TypeCheckFailed "a value does not pass the check of its type";
+    121 IoManagerFailed "an IO manager could not keep or load a value";
     201 Syntax "the definitions file is not well-formed YAML";
     202 UnknownKey "a key that means nothing here";
     203 WrongShape "a value of the wrong kind (text for a list, say)";
@@ -118,7 +119,7 @@ codes! {
     242 MissingKey "a key that has to be there is not";
     243 NoDefinitions "no definitions file where one was looked for";
     244 BadCall "a call that cannot be answered as it was made";
-    245 UnknownExtension "no component ships this type checker";
+    245 UnknownExtension "no component ships this type checker or IO manager";
     246 BadSchema "a JSON Schema of the definitions that cannot be used";
     247 ValueInvalid "a value of the definitions does not pass the check of its type";
     248 InputMayBeAbsent "a required input of a step that may run without it";
@@ -234,6 +235,7 @@ impl Failure {
                 | Code::ArtifactMissing
                 | Code::ArtifactCorrupt
                 | Code::ResourceUnavailable
+                | Code::IoManagerFailed
                 | Code::SecretMissing
                 | Code::ExecutorLost
                 | Code::HostPanic

@@ -245,6 +245,12 @@ impl RunId {
     pub fn from_parts(unix_ms: u64, random: u128) -> Self {
         Self(ulid::Ulid::from_parts(unix_ms, random))
     }
+
+    /// The time that it was made from: milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        self.0.timestamp_ms()
+    }
 }
 
 impl fmt::Display for RunId {

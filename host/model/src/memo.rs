@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, FieldHasher};
 use crate::event::{AssetEvent, Expectation, MetricPoint};
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
-use crate::plan::{Plan, Step, TypeCheck};
-use crate::step::BoundInput;
+use crate::plan::{Grant, IoManagerSpec, OutsideValue, Plan, Step, TypeCheck};
+use crate::step::{Bound, BoundInput};
 use crate::time::Timestamp;
 use crate::value::{ValueRef, Yielded};
 
@@ -21,7 +21,8 @@ pub type MemoKey = Digest;
 ///
 /// `inputs` are the step's bound inputs in port order. Per input, the identities of its values are hashed in order, with
 /// their count, so that a fan-in of two and two inputs differ. A step that can reach resources also hashes kind, address,
-/// access and declared version of each, and the environment.
+/// access and declared version of each, and the environment. In place of a value that is outside stand what loads it, its
+/// locator and its fingerprint: without one, the key is that of no result.
 #[must_use]
 pub fn memo_key(
     tenant: &TenantId,
@@ -46,16 +47,38 @@ pub fn memo_key(
         for value in values {
             hasher.field(value.identity().as_bytes());
         }
+        if let Bound::Outside { value, fingerprint, .. } = &input.bound {
+            // No list of values is as long.
+            hasher.count(usize::MAX).field(outside_identity(plan, value).as_bytes());
+            hasher.option(fingerprint.as_deref().map(str::as_bytes));
+        }
     }
     if !step.grants.is_empty() {
         hasher.option(plan.environment.as_ref().map(|name| name.as_str().as_bytes()));
-        hasher.count(step.grants.len());
-        for grant in &step.grants {
-            let spec = plan.granted(grant);
-            hasher.field(grant.key.as_str().as_bytes()).field(&[grant.access as u8]);
-            hasher.option(spec.and_then(|spec| serde_json::to_vec(&spec).ok()).as_deref());
-        }
+        granted(&mut hasher, plan, &step.grants);
     }
+    hasher.finish()
+}
+
+fn granted(hasher: &mut FieldHasher, plan: &Plan, grants: &[Grant]) {
+    hasher.count(grants.len());
+    for grant in grants {
+        let spec = plan.granted(grant);
+        hasher.field(grant.key.as_str().as_bytes()).field(&[grant.access as u8]);
+        hasher.option(spec.and_then(|spec| serde_json::to_vec(&spec).ok()).as_deref());
+    }
+}
+
+/// BLAKE3 of all that says which value is loaded, and as what: a fingerprint counts beside it alone.
+fn outside_identity(plan: &Plan, value: &OutsideValue) -> Digest {
+    let mut hasher = FieldHasher::new("opyard outside 1");
+    let spec = plan.io_managers.get(&value.manager);
+    hasher
+        .option(spec.and_then(|spec| serde_json::to_vec(spec).ok()).as_deref())
+        .field(value.locator.as_str().as_bytes())
+        .field(value.type_name.as_str().as_bytes())
+        .field(value.media_type.as_str().as_bytes());
+    granted(&mut hasher, plan, spec.map(IoManagerSpec::grants).unwrap_or_default());
     hasher.finish()
 }
 

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::component::{ComponentDescription, Interface, TypeName};
 use crate::digest::{ComponentDigest, Digest};
 use crate::error::Failure;
-use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress, TypeChecked};
+use crate::event::{AssetEvent, Expectation, LoadedValue, LogLine, MetricPoint, Progress, TypeChecked};
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
 use crate::metadata::MetadataEntry;
-use crate::plan::{Access, IoManagerSpec, ResourceSpec, StepOutput, TypeCheck};
+use crate::plan::{Access, IoManagerSpec, OutsideValue, ResourceSpec, StepOutput, TypeCheck};
 use crate::value::{ValueRef, Yielded};
 
 /// Executes calls of components. Implemented by the sandbox; called by the engine and, for `Describe`, by the server.
@@ -64,7 +64,11 @@ pub enum Saying {
         manager: Name,
         /// Where it keeps the value.
         locator: CanonicalJson,
+        /// What it adds.
+        metadata: Vec<MetadataEntry>,
     },
+    /// An IO manager loaded the value of an input.
+    Loaded(LoadedValue),
     /// A value was checked against its type.
     TypeChecked {
         /// It is what its type says.
@@ -126,14 +130,23 @@ pub enum Bound {
     One(ValueRef),
     /// Several, in order.
     Many(Vec<ValueRef>),
+    /// One, whose only copy is outside. The executor loads it before the op starts.
+    Outside {
+        /// What, and from where.
+        value: Box<OutsideValue>,
+        /// The input takes several values.
+        many: bool,
+        /// What its manager said before that tells whether it has changed; none = nobody asked, or it cannot tell.
+        fingerprint: Option<String>,
+    },
 }
 
 impl Bound {
-    /// The values, in order.
+    /// The values, in order; none of one that has to be loaded.
     #[must_use]
     pub fn values(&self) -> &[ValueRef] {
         match self {
-            Self::Absent => &[],
+            Self::Absent | Self::Outside { .. } => &[],
             Self::One(value) => std::slice::from_ref(value),
             Self::Many(values) => values,
         }
@@ -149,13 +162,14 @@ pub struct BoundInput {
     pub bound: Bound,
 }
 
-/// An output port and the manager that keeps what is yielded on it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BoundOutput {
-    /// The port.
-    pub output: StepOutput,
-    /// The IO manager named by `output.io_manager`.
-    pub manager: IoManagerSpec,
+/// An IO manager, and what it may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundManager {
+    /// What it is.
+    pub spec: IoManagerSpec,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rights: Vec<ResourceRight>,
 }
 
 /// A call of an op.
@@ -175,7 +189,10 @@ pub struct OpCall {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<Name>,
     /// Its outputs.
-    pub outputs: Vec<BoundOutput>,
+    pub outputs: Vec<StepOutput>,
+    /// The IO managers of its inputs and outputs, by name, but for those of kind `artifacts`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub managers: BTreeMap<Name, BoundManager>,
     /// The checks of the types of its ports.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<TypeName, TypeCheck>,
@@ -192,13 +209,49 @@ pub struct OpCall {
     pub tags: Vec<(String, String)>,
 }
 
+impl OpCall {
+    /// A call of an op that has no ports, takes no config and may use nothing: what there is of it is laid over this.
+    #[must_use]
+    pub fn new(component: ComponentDigest, op: Name) -> Self {
+        Self {
+            component,
+            op,
+            config: CanonicalJson::empty_object(),
+            mapping_key: None,
+            inputs: Vec::new(),
+            unchecked: Vec::new(),
+            outputs: Vec::new(),
+            managers: BTreeMap::new(),
+            types: BTreeMap::new(),
+            rights: Vec::new(),
+            uses_execution: false,
+            hermetic: true,
+            seed: Digest::of(b""),
+            tags: Vec::new(),
+        }
+    }
+}
+
 /// A value to hand to an IO manager other than `artifacts`, when no op runs that would do so (a memo hit).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HandleCall {
-    /// The output and its manager.
-    pub output: BoundOutput,
+    /// The output.
+    pub output: StepOutput,
+    /// The IO manager named by `output.io_manager`.
+    pub manager: BoundManager,
     /// The value; its artifact is in the store.
     pub value: ValueRef,
+}
+
+/// A value that an IO manager keeps, about which it is asked something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCall {
+    /// The IO manager, by its name in the definitions.
+    pub name: Name,
+    /// The same.
+    pub manager: BoundManager,
+    /// How it finds the value.
+    pub locator: CanonicalJson,
 }
 
 /// Values to check against their type, when no op runs that yields them (a memo hit).
@@ -222,6 +275,10 @@ pub enum Call {
     CheckType(Box<CheckCall>),
     /// Hand a value to an IO manager.
     HandleOutput(Box<HandleCall>),
+    /// Ask an IO manager what tells whether a value has changed.
+    Fingerprint(Box<KeptCall>),
+    /// Tell an IO manager that a value is no longer referenced.
+    Forget(Box<KeptCall>),
     /// Say what the component ships. Pure: everything but `describe` traps.
     Describe {
         /// The component.
@@ -280,7 +337,16 @@ pub enum StepResult {
     /// Every value is what its type says: the checks, in order.
     Checked(Vec<TypeChecked>),
     /// The IO manager took the value: `value.kept` is filled in.
-    Handled(Box<ValueRef>),
+    Handled {
+        /// The value.
+        value: Box<ValueRef>,
+        /// What the manager adds.
+        metadata: Vec<MetadataEntry>,
+    },
+    /// What tells that the value has not changed; none = its manager cannot tell.
+    Fingerprint(Option<String>),
+    /// The IO manager has forgotten the value.
+    Forgotten,
     /// It did not succeed.
     Failure(Failure),
     /// The op asks for another try.

@@ -154,6 +154,17 @@ impl BlobWriter {
         }
     }
 
+    /// Ends a file of which nothing is to be told.
+    ///
+    /// # Errors
+    /// `Unavailable`: then it may be there.
+    pub(crate) async fn end(self) -> Result<(), ResourceError> {
+        match self.sink {
+            Sink::Object(writer) => writer.commit().await.map(drop),
+            Sink::Artifact(writer) => writer.commit().await,
+        }
+    }
+
     /// Makes the object visible, whole; a file of a version in the making, once that is.
     ///
     /// # Errors

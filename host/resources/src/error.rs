@@ -79,13 +79,3 @@ impl From<StoreError> for ResourceError {
         }
     }
 }
-
-/// An error of a resource as one of a store, for IO managers.
-pub(crate) fn store_error(context: &str, error: ResourceError) -> StoreError {
-    let kind = match error {
-        ResourceError::Unavailable(reason) => StoreErrorKind::Unavailable(reason),
-        ResourceError::Limit(reason) => StoreErrorKind::TooLarge(reason),
-        other => StoreErrorKind::Invalid(other.to_string()),
-    };
-    StoreError::new(context, kind)
-}

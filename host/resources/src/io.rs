@@ -1,39 +1,66 @@
 //! The IO managers that are built in.
 
 mod files;
+mod locator;
+mod mlflow;
 mod template;
 
 use std::sync::Arc;
 
+use opyard_model::error::{Code, Failure, MAX_DESCRIPTION, sanitize};
 use opyard_model::plan::IoManagerSpec;
-use opyard_store::error::{StoreError, StoreErrorKind};
+use opyard_store::error::StoreErrorKind;
 use opyard_store::io_manager::IoManager;
 
 pub use files::Files;
 pub use template::{PathTemplate, TemplateError};
 
-use crate::pool::Pool;
+use crate::error::ResourceError;
+use crate::pool::{Pool, Servers};
+use mlflow::Runs;
 
 /// Opens IO managers by their specs. Cheap to clone; clones share what they opened.
 #[derive(Debug, Clone, Default)]
 pub struct IoManagers {
     pool: Pool,
+    servers: Servers,
 }
 
 impl IoManagers {
-    /// The IO manager that `spec` describes; none for `artifacts`, which keeps nothing beside the artifact store.
+    /// The built-in IO manager that `spec` describes; none for `artifacts`, which keeps nothing beside the artifact store,
+    /// and for one that a component ships, which whoever runs components opens.
     ///
     /// # Errors
-    /// `Invalid` when its address or its path cannot be used; `Unavailable`, `Full`.
-    pub fn open(&self, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+    /// `OPY-121` when its address or its path cannot be used; `OPY-301`, `OPY-302`.
+    pub fn open(&self, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         match spec {
-            IoManagerSpec::Artifacts => Ok(None),
+            IoManagerSpec::Artifacts | IoManagerSpec::Component(_) => Ok(None),
             IoManagerSpec::ObjectStore { url, path } => {
-                let template = PathTemplate::parse(path).map_err(|error| {
-                    StoreError::new("opening an IO manager", StoreErrorKind::Invalid(error.to_string()))
+                let context = "opening an IO manager";
+                let template = PathTemplate::parse(path).map_err(|error| refused(context, error))?;
+                let objects = self.pool.open(url, true).map_err(|error| match error.kind {
+                    StoreErrorKind::Invalid(reason) => refused(context, reason),
+                    _ => error.to_failure(),
                 })?;
-                Ok(Some(Arc::new(Files::new(self.pool.open(url, true)?, template))))
+                Ok(Some(Arc::new(Files::new(objects, template))))
+            }
+            IoManagerSpec::Mlflow { url, experiment, model } => {
+                let server = self.servers.mlflow(url).map_err(|error| failed("opening an IO manager", error))?;
+                Ok(Some(Arc::new(Runs::new(server, experiment.clone(), model.clone()))))
             }
         }
+    }
+}
+
+/// What the manager cannot do, and why.
+fn refused(context: &str, reason: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::IoManagerFailed, sanitize(&format!("{context}: {reason}"), MAX_DESCRIPTION))
+}
+
+/// The answer of what a manager stands on, as a failure.
+fn failed(context: &str, error: ResourceError) -> Failure {
+    match error {
+        ResourceError::Unavailable(text) => Failure::new(Code::ResourceUnavailable, format!("{context}: {text}")),
+        other => refused(context, other),
     }
 }

@@ -20,7 +20,7 @@ use draft::Draft;
 use objects::ObjectModels;
 
 pub(crate) use draft::Claim;
-pub(crate) use mlflow::{ArtifactReader, ArtifactWriter, Mlflow, client};
+pub(crate) use mlflow::{ArtifactReader, ArtifactWriter, Holding, Mlflow, client, place};
 
 /// Most files of one version.
 pub const MAX_FILES: usize = 1_000;

@@ -44,12 +44,30 @@ impl Pool {
     }
 }
 
+/// The client of all MLflow servers, made when it is first needed. Cheap to clone; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Servers(Arc<Mutex<Option<reqwest::Client>>>);
+
+impl Servers {
+    /// The MLflow server at `url`. Does not touch the network.
+    ///
+    /// # Errors
+    /// `Invalid` when it is no address; `Unavailable` when no client can be made.
+    pub(crate) fn mlflow(&self, url: &str) -> Result<Mlflow, ResourceError> {
+        let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match &*client {
+            Some(client) => client.clone(),
+            None => client.insert(model_registry::client()?).clone(),
+        };
+        Mlflow::new(client, url)
+    }
+}
+
 /// Opens what grants name. Cheap to clone; clones share what they opened.
 #[derive(Debug, Clone, Default)]
 pub struct Resources {
     pool: Pool,
-    /// Made when it is first needed.
-    client: Arc<Mutex<Option<reqwest::Client>>>,
+    servers: Servers,
     clients: Clients,
 }
 
@@ -101,8 +119,7 @@ impl Resources {
                 Ok(ModelRegistryResource::in_objects(self.objects(url, most, access)?, access.min(most)))
             }
             ResourceSpec::ModelRegistry { driver: ModelRegistryDriver::Mlflow { url }, .. } => {
-                let server = Mlflow::new(self.client()?, url)?;
-                Ok(ModelRegistryResource::of_mlflow(server, access.min(most)))
+                Ok(ModelRegistryResource::of_mlflow(self.servers.mlflow(url)?, access.min(most)))
             }
             _ => Err(other_kind(spec)),
         }
@@ -112,15 +129,6 @@ impl Resources {
     fn objects(&self, url: &str, most: Access, access: Access) -> Result<ObjectStoreResource, ResourceError> {
         let objects = self.pool.open(url, most == Access::ReadWrite)?;
         Ok(ObjectStoreResource::new(objects, access.min(most)))
-    }
-
-    /// The client of all servers.
-    fn client(&self) -> Result<reqwest::Client, ResourceError> {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*client {
-            Some(client) => Ok(client.clone()),
-            None => Ok(client.insert(model_registry::client()?).clone()),
-        }
     }
 
     /// Opens the resource `name` of `spec` as an HTTP client, with no more than `access` (and no more than the spec's own).

@@ -60,3 +60,27 @@ pub(crate) mod checking {
         },
     });
 }
+
+/// Components that ship IO managers.
+pub(crate) mod managing {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        inline: "
+            package opyard:host;
+            world managing {
+                import opyard:op/values@0.1.0;
+                import opyard:op/events@0.1.0;
+                export opyard:op/io-managers@0.1.0;
+            }
+        ",
+        world: "opyard:host/managing",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: {
+            "opyard:op/types@0.1.0": super::opyard::op::types,
+            "opyard:op/definitions@0.1.0": super::opyard::op::definitions,
+            "opyard:op/values@0.1.0": super::opyard::op::values,
+            "opyard:op/events@0.1.0": super::opyard::op::events,
+        },
+    });
+}

@@ -16,7 +16,7 @@ use opyard_model::step::{OpCall, Said, Saying};
 use opyard_model::value::ValueRef;
 use opyard_store::artifact::MAX_PACKED;
 
-use crate::gate::{Doors, Events, Values};
+use crate::gate::Doors;
 use crate::host::values::{Reader, Source};
 use crate::host::wasi::World;
 use crate::output::Keeper;
@@ -59,12 +59,17 @@ pub(crate) struct Checked<'a> {
     pub(crate) check: &'a TypeCheck,
 }
 
-/// Lets through what a check is to say, whatever its component says beside: what is not the op's is no event of the op.
-struct Lines<'a>(&'a dyn Said);
+/// Lets through what an extension is to say beside the op: what is not the op's is no event of the op, but for what it did
+/// with resources.
+pub(crate) struct Lines<'a>(pub(crate) &'a dyn Said);
 
 impl Said for Lines<'_> {
     fn say(&self, saying: Saying) {
-        if matches!(saying, Saying::Log(_) | Saying::LimitReached { .. }) {
+        let is_of_any = matches!(
+            saying,
+            Saying::Log(_) | Saying::LimitReached { .. } | Saying::GrantDenied { .. } | Saying::Audited { .. }
+        );
+        if is_of_any {
             self.0.say(saying);
         }
     }
@@ -139,7 +144,7 @@ impl Keeper {
             return Ok(Verdict { success: false, description: Some(text), metadata: Vec::new() });
         }
         let compiled = self.inside.schemas.get(schema)?;
-        let mut reader = self.open(value, None).await.map_err(|error| error.to_failure())?;
+        let mut reader = self.open(value).await.map_err(|error| error.to_failure())?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         loop {
             let chunk = reader.read_at(bytes.len() as u64, 1 << 20).await.map_err(|error| error.to_failure())?;
@@ -164,7 +169,7 @@ impl Keeper {
         };
         let inside = &*self.inside;
         let loaded = inside.components.get(&self.tenant, *component, &*inside.surroundings.components).await?;
-        let mut source = self.open(value, None).await.map_err(|error| error.to_failure())?;
+        let mut source = self.open(value).await.map_err(|error| error.to_failure())?;
         let size = value.artifact.size;
         let source = if size <= MAX_PACKED as u64 {
             Source::Small(source.read_at(0, MAX_PACKED).await.map_err(|error| error.to_failure())?)
@@ -173,7 +178,7 @@ impl Keeper {
         };
         let reader = Reader { input: 0, nth: 0, size, source, position: 0 };
         let errand = Errand::Check { checker: checker.to_string(), params: params.as_str().to_owned(), reader };
-        let allowed = Allowed { doors: Doors::NONE.and::<Values>().and::<Events>(), listed: Vec::new() };
+        let allowed = Allowed { doors: Doors::EXTENSION, listed: Vec::new() };
         // As for a hermetic op, what it computes depends on nothing but what it is given.
         let world = World::hermetic(Digest::of(params.as_str().as_bytes()));
         let work = Work::Check(Box::new(value.clone()));
@@ -181,7 +186,9 @@ impl Keeper {
         // A guest that checks is inside of a guest that runs: boxed, so that the one future does not hold the other's type.
         match Box::pin(visit.run(&loaded, errand, said)).await.0? {
             Came::Checked(verdict) => Ok(verdict),
-            Came::Op(_) | Came::Described(_) => Err(Failure::new(Code::Invariant, "a checker answered as an op")),
+            Came::Op(_) | Came::Described(_) | Came::Managed(_) => {
+                Err(Failure::new(Code::Invariant, "a checker answered another question than it was asked"))
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ pub(crate) fn limits(asked: &Limits) -> Limits {
 pub(crate) struct Shipped {
     pub(crate) ops: Vec<theirs::OpDefinition>,
     pub(crate) type_checkers: Vec<theirs::ExtensionDefinition>,
+    pub(crate) io_managers: Vec<theirs::ExtensionDefinition>,
 }
 
 /// Checks what `describe` gave.
@@ -55,19 +56,24 @@ pub(crate) struct Shipped {
 pub(crate) fn check(component: &LoadedComponent, shipped: Shipped) -> Result<ComponentDescription, Failure> {
     let whole = Place("the component".to_owned());
     at_most(shipped.ops.len(), MAX_OPS, "ops", &whole)?;
-    at_most(shipped.type_checkers.len(), MAX_OPS, "type checkers", &whole)?;
+    let extensions = [(&shipped.type_checkers, "type checker"), (&shipped.io_managers, "IO manager")];
+    for (shipped, what) in extensions {
+        at_most(shipped.len(), MAX_OPS, &format!("{what}s"), &whole)?;
+        distinct(shipped.iter().map(|extension| extension.name.as_str()), what, &whole)?;
+    }
     distinct(shipped.ops.iter().map(|op| op.name.as_str()), "op", &whole)?;
-    distinct(shipped.type_checkers.iter().map(|checker| checker.name.as_str()), "type checker", &whole)?;
     let ops = shipped.ops.into_iter().map(op).collect::<Result<_, _>>()?;
-    let checkers = shipped.type_checkers.into_iter().map(|checker| extension(checker, "type checker"));
-    let type_checkers = checkers.collect::<Result<_, _>>()?;
+    let checked = |extensions: Vec<_>, what: &str| extensions.into_iter().map(|one| extension(one, what)).collect();
+    let type_checkers: Result<Vec<_>, Failure> = checked(shipped.type_checkers, "type checker");
+    let io_managers: Result<Vec<_>, Failure> = checked(shipped.io_managers, "IO manager");
     Ok(ComponentDescription {
         digest: component.digest,
         size: component.size,
         imports: component.imports.clone(),
         exports: component.exports.clone(),
         ops,
-        type_checkers,
+        type_checkers: type_checkers?,
+        io_managers: io_managers?,
     })
 }
 
@@ -284,7 +290,7 @@ mod tests {
     }
 
     fn shipped(ops: Vec<theirs::OpDefinition>) -> Shipped {
-        Shipped { ops, type_checkers: Vec::new() }
+        Shipped { ops, ..Shipped::default() }
     }
 
     fn checked(ops: Vec<theirs::OpDefinition>) -> Result<ComponentDescription, Failure> {

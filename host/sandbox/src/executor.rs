@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use opyard_model::event::Direction;
 use opyard_model::id::TenantId;
 use opyard_model::limits::{Limits, Usage};
 use opyard_model::step::{
-    Call, CheckCall, HandleCall, OpCall, Said, StepExecutor, StepIdentity, StepOutcome, StepRequest, StepResult,
+    Call, CheckCall, HandleCall, KeptCall, OpCall, Said, StepExecutor, StepIdentity, StepOutcome, StepRequest,
+    StepResult,
 };
 use opyard_resources::Resources;
 use tokio::sync::Semaphore;
@@ -25,7 +26,6 @@ use crate::compiler::{Compiler, InProcessCompiler};
 use crate::components::{Components, LoadedComponent};
 use crate::gate::{Doors, Execution};
 use crate::host::wasi::World;
-use crate::outbox::Outbox;
 use crate::output::{Keeper, OpState};
 use crate::settings::{SandboxError, SandboxSettings};
 use crate::state::Work;
@@ -44,7 +44,8 @@ pub(crate) struct Inside {
     pub(crate) resources: Resources,
     /// With `checks`, as many as the pool has places, so that it is never found full.
     pub(crate) slots: Semaphore,
-    /// Places for type checkers alone: an op waits in its place for the check of an item, and must not wait for a place.
+    /// Places for type checkers and IO managers: an op waits in its place for what becomes of an item, and must not wait for
+    /// a place.
     pub(crate) checks: Semaphore,
     pub(crate) schemas: Schemas,
     pub(crate) max_memory: u64,
@@ -112,9 +113,11 @@ impl Sandbox {
             Call::Describe { component } => self.describe(&tenant, component, &limits, said).await,
             Call::CheckType(call) => self.check_type(&tenant, *call, said).await,
             Call::HandleOutput(call) => match step {
-                Some(step) => self.handle_output(tenant, step, *call, &limits, said).await,
+                Some(step) => self.handle_output(&tenant, &step, *call, &limits, said).await,
                 None => Err(no_step()),
             },
+            Call::Fingerprint(call) => self.fingerprint(&tenant, *call, &limits, said).await,
+            Call::Forget(call) => self.forget(&tenant, *call, &limits, said).await,
         };
         done.unwrap_or_else(failed)
     }
@@ -123,7 +126,7 @@ impl Sandbox {
         &self,
         tenant: &TenantId,
         step: StepIdentity,
-        call: OpCall,
+        mut call: OpCall,
         limits: Limits,
         said: &dyn Said,
     ) -> Result<StepOutcome, Failure> {
@@ -134,21 +137,26 @@ impl Sandbox {
         if call.uses_execution {
             doors = doors.and::<Execution>();
         }
-        let mut listed: Vec<_> = call.rights.iter().map(|right| right.through).collect();
-        listed.dedup();
-        doors = listed.iter().fold(doors, |doors, interface| doors.and_resource(*interface));
+        let (doors, listed) = doors.and_all(&call.rights);
         let world = if call.hermetic {
             World::hermetic(call.seed)
         } else {
             World::real(Arc::clone(&inside.surroundings.clock))
         };
+        let start = Instant::now();
+        let loading = keeper.load_inputs(&mut call, &step, &limits, said);
+        let is_proven = in_time(limits.wall, loading).await?;
         keeper.check_inputs(&call, said).await?;
+        let limits = Limits { wall: limits.wall.saturating_sub(start.elapsed()), ..limits };
         let op = Work::Op(Box::new(OpState::new(call, step, keeper)));
         let visit = Visit::new((inside, &inside.slots), op, Allowed { doors, listed }, world, limits);
         let (came, usage) = visit.run(&loaded, Errand::Op, said).await;
         let result = match came {
+            Ok(Came::Op(StepResult::Success { outputs, memoisable })) => {
+                StepResult::Success { outputs, memoisable: memoisable && is_proven }
+            }
             Ok(Came::Op(result)) => result,
-            Ok(Came::Described(_) | Came::Checked(_)) => StepResult::Failure(another_answer()),
+            Ok(Came::Described(_) | Came::Checked(_) | Came::Managed(_)) => StepResult::Failure(another_answer()),
             Err(failure) => StepResult::Failure(failure),
         };
         Ok(StepOutcome { result, usage })
@@ -169,7 +177,7 @@ impl Sandbox {
         let (came, usage) = visit.run(&loaded, Errand::Describe, said).await;
         let result = match came {
             Ok(Came::Described(description)) => StepResult::Described(description),
-            Ok(Came::Op(_) | Came::Checked(_)) => StepResult::Failure(another_answer()),
+            Ok(Came::Op(_) | Came::Checked(_) | Came::Managed(_)) => StepResult::Failure(another_answer()),
             Err(failure) => StepResult::Failure(failure),
         };
         Ok(StepOutcome { result, usage })
@@ -184,32 +192,68 @@ impl Sandbox {
             let checked = Checked { direction: Direction::Output, port: &call.port, check: &call.check };
             checks.push(keeper.check(&checked, value, said).await?);
         }
-        let result = StepResult::Checked(checks);
-        Ok(StepOutcome { result, usage: Usage { wall: start.elapsed(), ..Usage::default() } })
+        Ok(outcome(StepResult::Checked(checks), start))
     }
 
-    /// Hands a value to its IO manager, without a guest.
+    /// Hands a value to its IO manager, without its op.
     async fn handle_output(
         &self,
-        tenant: TenantId,
-        step: StepIdentity,
+        tenant: &TenantId,
+        step: &StepIdentity,
         call: HandleCall,
         limits: &Limits,
         said: &dyn Said,
     ) -> Result<StepOutcome, Failure> {
-        let keeper = self.keeper(&tenant)?;
-        let HandleCall { output, mut value } = call;
-        let outbox = Outbox::new(limits);
+        let keeper = self.keeper(tenant)?;
+        let HandleCall { output, manager, mut value } = call;
         let start = Instant::now();
-        let kept = tokio::time::timeout(limits.wall, keeper.keep(&step, &output, &mut value, &outbox)).await;
-        let result = match kept {
-            Ok(Ok(())) => StepResult::Handled(Box::new(value)),
-            Ok(Err(error)) => StepResult::Failure(error.to_failure()),
-            Err(_) => StepResult::Failure(too_slow(limits.wall)),
-        };
-        outbox.close(said);
-        Ok(StepOutcome { result, usage: Usage { wall: start.elapsed(), ..Usage::default() } })
+        let keeping = keeper.keep((step, &output), &manager, &mut value, said);
+        let metadata = in_time(limits.wall, keeping).await?;
+        Ok(outcome(StepResult::Handled { value: Box::new(value), metadata }, start))
     }
+
+    /// Asks an IO manager what tells whether a value has changed.
+    async fn fingerprint(
+        &self,
+        tenant: &TenantId,
+        KeptCall { name, manager, locator }: KeptCall,
+        limits: &Limits,
+        said: &dyn Said,
+    ) -> Result<StepOutcome, Failure> {
+        let keeper = self.keeper(tenant)?;
+        let start = Instant::now();
+        let told = match keeper.manager(&name, &manager, said)? {
+            Some(opened) => in_time(limits.wall, opened.get().fingerprint(&locator)).await?,
+            None => None,
+        };
+        Ok(outcome(StepResult::Fingerprint(told), start))
+    }
+
+    /// Tells an IO manager that a value is no longer referenced.
+    async fn forget(
+        &self,
+        tenant: &TenantId,
+        KeptCall { name, manager, locator }: KeptCall,
+        limits: &Limits,
+        said: &dyn Said,
+    ) -> Result<StepOutcome, Failure> {
+        let keeper = self.keeper(tenant)?;
+        let start = Instant::now();
+        if let Some(opened) = keeper.manager(&name, &manager, said)? {
+            in_time(limits.wall, opened.get().forget(&locator)).await?;
+        }
+        Ok(outcome(StepResult::Forgotten, start))
+    }
+}
+
+/// Waits, `wall` at most.
+async fn in_time<T>(wall: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(wall, work).await.unwrap_or_else(|_| Err(too_slow(wall)))
+}
+
+/// The outcome of something without a guest of its own that would be measured.
+fn outcome(result: StepResult, start: Instant) -> StepOutcome {
+    StepOutcome { result, usage: Usage { wall: start.elapsed(), ..Usage::default() } }
 }
 
 #[async_trait]

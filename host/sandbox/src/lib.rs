@@ -24,6 +24,8 @@ mod guard;
 mod host;
 mod imports;
 mod json_check;
+mod loading;
+mod managing;
 mod metadata;
 mod outbox;
 mod output;

@@ -8,12 +8,12 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::event::Direction;
 use opyard_model::id::{MappingKey, TenantId};
 use opyard_model::metadata::MetadataEntry;
-use opyard_model::plan::{BaseType, IoManagerSpec};
-use opyard_model::step::{BoundOutput, OpCall, Saying, StepIdentity};
-use opyard_model::value::{ArtifactRef, Kept, ValueRef, Yielded};
+use opyard_model::plan::{BaseType, StepOutput};
+use opyard_model::step::{BoundManager, OpCall, Said, Saying, StepIdentity};
+use opyard_model::value::{Kept, ValueRef, Yielded};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED};
-use opyard_store::error::{StoreError, StoreErrorKind};
-use opyard_store::io_manager::{IoManager, Slot};
+use opyard_store::error::StoreError;
+use opyard_store::io_manager::{Slot, Stored};
 
 use crate::checking::Checked;
 use crate::executor::Inside;
@@ -88,9 +88,9 @@ impl From<StoreError> for WriteError {
 pub(crate) enum CommitError {
     /// The output, or the item, was committed before.
     Already,
-    /// It is not what its type says.
+    /// It is not what its type says, or its IO manager does not take it.
     Wrong(Failure),
-    /// It cannot be stored or handled.
+    /// It cannot be stored.
     Store(StoreError),
 }
 
@@ -108,7 +108,7 @@ impl OpState {
 
     /// The output port of that name.
     pub(crate) fn output(&self, port: &str) -> Option<usize> {
-        self.call.outputs.iter().position(|bound| bound.output.port.as_str() == port)
+        self.call.outputs.iter().position(|output| output.port.as_str() == port)
     }
 
     /// Whether the output, or its item of that key, was committed already.
@@ -122,8 +122,8 @@ impl OpState {
 
     /// Starts a value.
     pub(crate) fn draft(&self, output: usize, key: Option<MappingKey>) -> Draft {
-        let bound = &self.call.outputs[output].output;
-        let check = Check::of(bound.base, bound.media_type.as_str());
+        let port = &self.call.outputs[output];
+        let check = Check::of(port.base, port.media_type.as_str());
         Draft { output, key, metadata: Vec::new(), sink: Sink::Held(Vec::new()), check, wrong: None }
     }
 
@@ -161,10 +161,9 @@ impl OpState {
         if self.is_committed(draft.output, draft.key.as_ref()) {
             return Err(CommitError::Already);
         }
-        let bound = &self.call.outputs[draft.output];
+        let output = &self.call.outputs[draft.output];
         if let Some(wrong) = draft.wrong.or_else(|| draft.check.finish().err()) {
-            let port = &bound.output.port;
-            let text = format!("the value on '{port}' is not {}: {wrong}", bound.output.base.name());
+            let text = format!("the value on '{}' is not {}: {wrong}", output.port, output.base.name());
             return Err(CommitError::Wrong(Failure::new(Code::OutputInvalid, text)));
         }
         let artifact = match draft.sink {
@@ -174,17 +173,17 @@ impl OpState {
         let dynamic = draft.key.is_some();
         let mut value = ValueRef {
             artifact,
-            type_name: bound.output.type_name.clone(),
-            media_type: bound.output.media_type.clone(),
+            type_name: output.type_name.clone(),
+            media_type: output.media_type.clone(),
             metadata: draft.metadata,
             mapping_key: draft.key.or_else(|| self.call.mapping_key.clone()),
             kept: None,
         };
         if dynamic {
             // An item is announced after its check, and after its IO manager took it; a plain value waits for the op's success.
-            self.check(bound, &value, outbox).await.map_err(CommitError::Wrong)?;
-            self.keeper.keep(&self.step, bound, &mut value, outbox).await?;
-            let item = Yielded { port: bound.output.port.clone(), value: value.clone() };
+            self.check(output, &value, outbox).await.map_err(CommitError::Wrong)?;
+            self.keep(output, &mut value, outbox).await.map_err(CommitError::Wrong)?;
+            let item = Yielded { port: output.port.clone(), value: value.clone() };
             outbox.notice(Saying::ItemCommitted(item));
             let port = &mut self.yielded[draft.output];
             port.keys.extend(value.mapping_key.clone());
@@ -197,20 +196,29 @@ impl OpState {
 
     /// The required outputs that were not committed.
     pub(crate) fn missing(&self) -> Vec<&str> {
-        let missing = |(bound, port): (&'_ BoundOutput, &Port)| {
-            let output = &bound.output;
+        let missing = |(output, port): (&'_ StepOutput, &Port)| {
             !output.optional && !output.dynamic && output.base != BaseType::Nothing && port.value.is_none()
         };
         let ports = self.call.outputs.iter().zip(&self.yielded);
-        ports.filter(|pair| missing(*pair)).map(|(bound, _)| bound.output.port.as_str()).collect()
+        ports.filter(|pair| missing(*pair)).map(|(output, _)| output.port.as_str()).collect()
     }
 
     /// Checks a value against its type.
-    async fn check(&self, bound: &BoundOutput, value: &ValueRef, outbox: &Outbox) -> Result<(), Failure> {
-        let Some(check) = self.call.types.get(&bound.output.type_name) else { return Ok(()) };
-        let checked = Checked { direction: Direction::Output, port: &bound.output.port, check };
+    async fn check(&self, output: &StepOutput, value: &ValueRef, outbox: &Outbox) -> Result<(), Failure> {
+        let Some(check) = self.call.types.get(&output.type_name) else { return Ok(()) };
+        let checked = Checked { direction: Direction::Output, port: &output.port, check };
         let passed = self.keeper.check(&checked, value, outbox).await?;
         outbox.notice(Saying::TypeChecked { success: true, check: passed });
+        Ok(())
+    }
+
+    /// Hands a value to the IO manager of its output, if that is not `artifacts`.
+    async fn keep(&self, output: &StepOutput, value: &mut ValueRef, outbox: &Outbox) -> Result<(), Failure> {
+        let Some(manager) = self.call.managers.get(&output.io_manager) else { return Ok(()) };
+        let metadata = self.keeper.keep((&self.step, output), manager, value, outbox).await?;
+        if let Some(Kept { manager, locator }) = value.kept.clone() {
+            outbox.notice(Saying::Handled { port: output.port.clone(), manager, locator, metadata });
+        }
         Ok(())
     }
 
@@ -218,17 +226,16 @@ impl OpState {
     /// that was yielded, in port order.
     pub(crate) async fn finish(mut self, outbox: &Outbox) -> Result<Vec<Yielded>, Failure> {
         let yielded = std::mem::take(&mut self.yielded);
-        for (bound, port) in self.call.outputs.iter().zip(&yielded) {
+        for (output, port) in self.call.outputs.iter().zip(&yielded) {
             if let Some(value) = &port.value {
-                self.check(bound, value, outbox).await?;
+                self.check(output, value, outbox).await?;
             }
         }
         let mut all = Vec::new();
-        for (bound, port) in self.call.outputs.iter().zip(yielded) {
-            let name = &bound.output.port;
+        for (output, port) in self.call.outputs.iter().zip(yielded) {
+            let name = &output.port;
             if let Some(mut value) = port.value {
-                let kept = self.keeper.keep(&self.step, bound, &mut value, outbox).await;
-                kept.map_err(|error| error.to_failure())?;
+                self.keep(output, &mut value, outbox).await?;
                 all.push(Yielded { port: name.clone(), value });
             }
             all.extend(port.items.into_iter().map(|value| Yielded { port: name.clone(), value }));
@@ -238,67 +245,33 @@ impl OpState {
 }
 
 impl Keeper {
-    /// Hands a stored value to the IO manager of its output, if that is not `artifacts`.
+    /// Hands a stored value to the IO manager of its output; for `artifacts` there is nothing to do. Answers what the manager
+    /// adds.
     pub(crate) async fn keep(
         &self,
-        step: &StepIdentity,
-        bound: &BoundOutput,
+        (step, output): (&StepIdentity, &StepOutput),
+        manager: &BoundManager,
         value: &mut ValueRef,
-        outbox: &Outbox,
-    ) -> Result<(), StoreError> {
-        if matches!(bound.manager, IoManagerSpec::Artifacts) {
-            return Ok(());
-        }
-        let Some(manager) = self.inside.surroundings.artifacts.io_manager(&self.tenant, &bound.manager)? else {
-            return Ok(());
-        };
-        let mut keys = step.key.mapping.clone();
-        if bound.output.dynamic {
-            keys.extend(value.mapping_key.clone());
-        }
+        said: &dyn Said,
+    ) -> Result<Vec<MetadataEntry>, Failure> {
+        let name = &output.io_manager;
+        let Some(opened) = self.manager(name, manager, said)? else { return Ok(Vec::new()) };
         let slot = Slot {
             job: step.job.clone(),
             run: step.run,
-            step: step.key.path.clone(),
-            output: bound.output.port.clone(),
-            keys,
+            step: step.key.clone(),
+            port: output.port.clone(),
+            item: value.mapping_key.clone().filter(|_| output.dynamic),
+            type_name: value.type_name.clone(),
         };
-        let mut bytes = self.artifacts.get(value.artifact.digest).await?;
-        let locator = manager.handle_output(&slot, value, &mut *bytes).await?;
-        let name = bound.output.io_manager.clone();
-        outbox.notice(Saying::Handled {
-            port: bound.output.port.clone(),
-            manager: name.clone(),
-            locator: locator.clone(),
-        });
-        value.kept = Some(Kept { manager: name, locator });
-        Ok(())
+        let bytes = self.artifacts.get(value.artifact.digest).await.map_err(|error| error.to_failure())?;
+        let Stored { locator, metadata } = opened.get().handle_output(&slot, value, bytes).await?;
+        value.kept = Some(Kept { manager: name.clone(), locator });
+        Ok(metadata)
     }
 
-    /// Opens a value. When its artifact is gone, and an IO manager keeps a copy, it is loaded from there first.
-    pub(crate) async fn open(
-        &self,
-        value: &ValueRef,
-        manager: Option<&IoManagerSpec>,
-    ) -> Result<Box<dyn ArtifactReader>, StoreError> {
-        let error = match self.artifacts.get(value.artifact.digest).await {
-            Err(error) if matches!(error.kind, StoreErrorKind::Missing(_)) => error,
-            opened => return opened,
-        };
-        let (Some(kept), Some(spec)) = (&value.kept, manager) else { return Err(error) };
-        let Some(manager) = self.inside.surroundings.artifacts.io_manager(&self.tenant, spec)? else {
-            return Err(error);
-        };
-        if self.load(&*manager, kept).await? != value.artifact {
-            // What is there now is another value than the one that was yielded.
-            return Err(error);
-        }
+    /// Opens a value.
+    pub(crate) async fn open(&self, value: &ValueRef) -> Result<Box<dyn ArtifactReader>, StoreError> {
         self.artifacts.get(value.artifact.digest).await
-    }
-
-    async fn load(&self, manager: &dyn IoManager, kept: &Kept) -> Result<ArtifactRef, StoreError> {
-        let mut writer = self.artifacts.begin().await?;
-        manager.load_input(&kept.locator, &mut *writer).await?;
-        Ok(writer.finish().await?.artifact)
     }
 }

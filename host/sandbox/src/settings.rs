@@ -20,7 +20,7 @@ pub struct SandboxSettings {
 }
 
 impl SandboxSettings {
-    /// Places for type checkers, beside the slots: half as many.
+    /// Places for type checkers and IO managers, beside the slots: half as many.
     pub(crate) fn checks(&self) -> u32 {
         self.slots.div_ceil(2)
     }

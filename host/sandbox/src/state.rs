@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
-use opyard_model::step::Saying;
+use opyard_model::id::Name;
+use opyard_model::step::{ResourceRight, Saying};
 use opyard_model::value::ValueRef;
 use opyard_resources::Resources;
 use opyard_store::error::{StoreError, StoreErrorKind};
@@ -15,8 +16,9 @@ use crate::gate::Doors;
 use crate::guard::{Guard, Limit};
 use crate::host::values::Reader;
 use crate::host::wasi::World;
+use crate::managing::Management;
 use crate::outbox::Outbox;
-use crate::output::OpState;
+use crate::output::{Keeper, OpState};
 use crate::trap::Stop;
 
 /// The host's side of one call. Made for it, dropped with it.
@@ -47,6 +49,17 @@ pub(crate) enum Work {
     Op(Box<OpState>),
     /// To check this value.
     Check(Box<ValueRef>),
+    /// To be an IO manager.
+    Manage(Box<Management>),
+}
+
+/// Who uses resources.
+pub(crate) struct Holder<'a> {
+    pub(crate) keeper: &'a Keeper,
+    pub(crate) rights: &'a [ResourceRight],
+    /// What it is, and its name in its component.
+    pub(crate) what: &'static str,
+    pub(crate) name: &'a Name,
 }
 
 impl HostState {
@@ -54,6 +67,15 @@ impl HostState {
     pub(crate) fn op(&mut self) -> Result<&mut OpState, Stop> {
         match &mut self.work {
             Work::Op(op) => Ok(op),
+            Work::Describe | Work::Check(_) | Work::Manage(_) => Err(no_op()),
+        }
+    }
+
+    /// Whose artifacts these are, and what it may use; for resources, which ops and extensions have.
+    pub(crate) fn holder(&self) -> Result<Holder<'_>, Stop> {
+        match &self.work {
+            Work::Op(op) => Ok(Holder { keeper: &op.keeper, rights: &op.call.rights, what: "op", name: &op.call.op }),
+            Work::Manage(management) => Ok(management.holder()),
             Work::Describe | Work::Check(_) => Err(no_op()),
         }
     }
@@ -64,6 +86,7 @@ impl HostState {
         match &self.work {
             Work::Op(op) => op.call.inputs[reader.input].bound.values().get(reader.nth).ok_or_else(gone),
             Work::Check(value) => Ok(value),
+            Work::Manage(management) => management.value().ok_or_else(gone),
             Work::Describe => Err(no_op()),
         }
     }

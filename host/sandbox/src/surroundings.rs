@@ -32,11 +32,12 @@ pub trait TenantArtifacts: Send + Sync {
     /// `Unavailable`.
     fn artifacts(&self, tenant: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError>;
 
-    /// The IO manager of `tenant` that `spec` describes; none for `artifacts`, which keeps nothing of its own.
+    /// The built-in IO manager of `tenant` that `spec` describes; none for `artifacts`, which keeps nothing of its own. One of
+    /// a component is never asked for.
     ///
     /// # Errors
-    /// `Invalid` when the spec cannot be used, `Unavailable`.
-    fn io_manager(&self, tenant: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError>;
+    /// A failure that is the step's: the spec cannot be used, or what it names does not answer.
+    fn io_manager(&self, tenant: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure>;
 
     /// A bucket of small values of `tenant`, in the yard's own database.
     ///

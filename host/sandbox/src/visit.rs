@@ -24,6 +24,7 @@ use crate::gate::Doors;
 use crate::guard::Guard;
 use crate::host::values::Reader;
 use crate::host::wasi::World;
+use crate::managing::{Answer, Ask};
 use crate::outbox::Outbox;
 use crate::state::{HostState, Work};
 use crate::trap::{Stop, failure_of};
@@ -54,6 +55,8 @@ pub(crate) enum Errand {
     Describe,
     /// To check the value of its state.
     Check { checker: String, params: String, reader: Reader },
+    /// To do this as the IO manager of its state.
+    Manage(Box<Ask>),
 }
 
 /// What came of it.
@@ -61,12 +64,13 @@ pub(crate) enum Came {
     Op(StepResult),
     Described(Box<ComponentDescription>),
     Checked(Verdict),
+    Managed(Answer),
 }
 
 /// One guest, from instantiation to the end.
 pub(crate) struct Visit<'a> {
     slots: &'a Semaphore,
-    store: wasmtime::Store<HostState>,
+    pub(crate) store: wasmtime::Store<HostState>,
     limits: Limits,
     outbox: Arc<Outbox>,
     meter: Arc<CpuMeter>,
@@ -157,6 +161,7 @@ impl<'a> Visit<'a> {
                 let verdict = self.check(loaded, &checker, &params, reader).await;
                 self.said_by_checker(verdict).map(Came::Checked)
             }
+            Errand::Manage(ask) => self.manage(loaded, *ask).await.map(Came::Managed),
             Errand::Op => {
                 let Work::Op(op) = &self.store.data().work else { return Err(no_op()) };
                 let op = op.call.op.clone();
@@ -173,8 +178,13 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// Gives the guest the fuel of its limits.
+    pub(crate) fn fuel(&mut self) -> wasmtime::Result<()> {
+        self.store.set_fuel(self.limits.fuel)
+    }
+
     /// The guest's own words about its failure.
-    fn failed(&self, failure: crate::bindings::opyard::op::types::Failure) -> Failure {
+    pub(crate) fn failed(&self, failure: crate::bindings::opyard::op::types::Failure) -> Failure {
         let mut ours = Failure::new(Code::OpFailed, sanitize(&failure.description, MAX_DESCRIPTION));
         ours.allow_retries = failure.allow_retries;
         // Metadata that cannot be taken does not hide the failure itself.
@@ -235,6 +245,10 @@ impl<'a> Visit<'a> {
                 let instance = pre.instantiate_async(&mut self.store).await?;
                 shipped.type_checkers = instance.opyard_op_type_checks().call_describe(&mut self.store).await?;
             }
+            if let Some(pre) = &loaded.managers {
+                let instance = pre.instantiate_async(&mut self.store).await?;
+                shipped.io_managers = instance.opyard_op_io_managers().call_describe(&mut self.store).await?;
+            }
             Ok(())
         };
         match asked.await {
@@ -243,7 +257,7 @@ impl<'a> Visit<'a> {
         }
     }
 
-    fn trapped(&self, error: &wasmtime::Error) -> Failure {
+    pub(crate) fn trapped(&self, error: &wasmtime::Error) -> Failure {
         let failure = failure_of(error, self.outbox.take_last_critical());
         // Only what the op did by itself can be the surroundings' fault after all.
         if failure.code == Code::Trapped { self.blame_surroundings(failure) } else { failure }
@@ -285,6 +299,6 @@ fn no_op() -> Failure {
     Failure::new(Code::Invariant, "a guest is asked to be an op, and has none")
 }
 
-fn no_world(what: &str) -> Stop {
+pub(crate) fn no_world(what: &str) -> Stop {
     Stop::because(Code::Invariant, format!("the component ships no {what}"))
 }

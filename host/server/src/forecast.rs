@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opyard_engine::decide::{Action, Outlook, decide};
-use opyard_engine::{EngineError, memo_question};
+use opyard_engine::{EngineError, MemoQuestion};
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Recorded, RunEvent};
-use opyard_model::id::{RunId, StepPath};
+use opyard_model::id::{Name, RunId, StepPath};
 use opyard_model::limits::Usage;
 use opyard_model::plan::{Plan, StepIx};
 use opyard_model::state::{InstanceId, RunState};
@@ -29,6 +29,13 @@ pub enum Foreseen {
     Memo,
     /// It runs.
     Run,
+    /// It runs: an IO manager cannot tell whether what it loads has changed.
+    Unproven {
+        /// The input.
+        input: Name,
+        /// The IO manager.
+        manager: Name,
+    },
     /// Its result is in the memo if these steps, which run, give what they gave in the job's last run.
     MemoIfUnchanged {
         /// The steps.
@@ -138,7 +145,14 @@ impl Rehearsal<'_> {
 
     async fn look_up(&mut self, ids: Vec<InstanceId>) -> Result<(), YardError> {
         for id in ids {
-            let (key, max_age) = memo_question(self.yard.tenant_store().tenant(), &self.state, &id);
+            let (key, max_age) = match self.yard.engine().memo_question(self.run, &self.state, &id).await {
+                MemoQuestion::Ask { key, max_age } => (key, max_age),
+                MemoQuestion::Unproven { key, input, manager } => {
+                    self.note(id.step, Foreseen::Unproven { input, manager });
+                    self.fold(RunEvent::StepMemoMissed { step: id.step_key(&self.plan), generation: 0, key })?;
+                    continue;
+                }
+            };
             // A lease of nothing: asking claims nothing.
             let memos = self.yard.tenant_store().memos();
             let answer = memos.look_up(&[key], max_age, self.run, Duration::ZERO).await?.pop();
@@ -198,9 +212,10 @@ impl Rehearsal<'_> {
     fn note(&mut self, ix: StepIx, foreseen: Foreseen) {
         let before = self.foreseen.get(&ix);
         let keep = match (before, &foreseen) {
-            (Some(Foreseen::Run), _) => true,
+            (Some(Foreseen::Run | Foreseen::Unproven { .. }), _) => true,
             (Some(Foreseen::MemoIfUnchanged { .. }), Foreseen::Memo | Foreseen::MemoIfUnchanged { .. }) => true,
-            (Some(Foreseen::MemoIfUnchanged { .. }), Foreseen::Run) | (Some(Foreseen::Memo) | None, _) => false,
+            (Some(Foreseen::MemoIfUnchanged { .. }), Foreseen::Run | Foreseen::Unproven { .. })
+            | (Some(Foreseen::Memo) | None, _) => false,
         };
         if !keep {
             self.foreseen.insert(ix, foreseen);

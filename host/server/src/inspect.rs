@@ -106,7 +106,12 @@ pub(crate) async fn ask(
     match sandbox.execute(request, &Silence).await.result {
         StepResult::Described(description) => Ok(*description),
         StepResult::Failure(failure) => Err(failure.into()),
-        StepResult::Success { .. } | StepResult::Checked(_) | StepResult::Handled(_) | StepResult::Retry { .. } => {
+        StepResult::Success { .. }
+        | StepResult::Checked(_)
+        | StepResult::Handled { .. }
+        | StepResult::Fingerprint(_)
+        | StepResult::Forgotten
+        | StepResult::Retry { .. } => {
             Err(YardError::new(Code::Invariant, "the sandbox answered another question than it was asked"))
         }
     }
@@ -137,7 +142,7 @@ impl TenantArtifacts for Nowhere {
         Err(StoreError::new("opening artifacts", StoreErrorKind::Unavailable("there is no yard".into())))
     }
 
-    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         Ok(None)
     }
 

@@ -97,7 +97,7 @@ impl TenantArtifacts for Kept {
         Ok(self.store.tenant(tenant).artifacts())
     }
 
-    fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+    fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         self.io_managers.open(spec)
     }
 

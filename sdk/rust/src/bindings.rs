@@ -47,3 +47,26 @@ pub mod type_checker {
         pub_export_macro: true,
     });
 }
+
+/// The world of IO managers, likewise.
+pub mod io_manager {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package opyard:guest;
+
+            world manager {
+                include opyard:op/io-manager@0.1.0;
+            }
+        ",
+        world: "opyard:guest/manager",
+        with: {
+            "opyard:op/types@0.1.0": crate::bindings::opyard::op::types,
+            "opyard:op/definitions@0.1.0": crate::bindings::opyard::op::definitions,
+            "opyard:op/values@0.1.0": crate::bindings::opyard::op::values,
+            "opyard:op/events@0.1.0": crate::bindings::opyard::op::events,
+        },
+        export_macro_name: "export_io_managers",
+        pub_export_macro: true,
+    });
+}

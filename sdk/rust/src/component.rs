@@ -125,6 +125,11 @@ pub const fn assert_checkers_distinct(names: &[&str]) {
     assert!(distinct(names), "two type checkers of this component have the same name");
 }
 
+/// Refuses, at compile time, two IO managers of one name.
+pub const fn assert_managers_distinct(names: &[&str]) {
+    assert!(distinct(names), "two IO managers of this component have the same name");
+}
+
 const fn distinct(names: &[&str]) -> bool {
     let mut i = 0;
     while i < names.len() {
@@ -172,9 +177,10 @@ const fn same(a: &str, b: &str) -> bool {
     true
 }
 
-/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops and its type checkers, and exports them.
+/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops, its type checkers and its IO
+/// managers, and exports them.
 ///
-/// A component may ship both: `component! { ops: […], type_checkers: […] }`.
+/// A component may ship several kinds: `component! { ops: […], type_checkers: […], io_managers: […] }`.
 ///
 /// ```
 /// use opyard_guest::{Text, component, op};
@@ -255,12 +261,70 @@ macro_rules! component {
                 <Component as $crate::__private::TypeChecks>::describe;
         };
     };
-    (ops: [$($op:path),+ $(,)?], type_checkers: [$($checker:path),+ $(,)?] $(,)?) => {
-        $crate::component! { ops: [$($op),+] }
-        $crate::component! { type_checkers: [$($checker),+] }
+    (io_managers: [$($manager:path),+ $(,)?] $(,)?) => {
+        const _: () = {
+            struct Component;
+
+            const ALL: &[$crate::__private::Calls] = &[$($crate::__private::Calls::of::<$manager>()),+];
+
+            $crate::__private::assert_managers_distinct(&[$(<$manager as $crate::__private::Managed>::NAME),+]);
+
+            impl $crate::__private::IoManagers for Component {
+                fn describe() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> {
+                    ::std::vec![$(<$manager as $crate::__private::Managed>::definition()),+]
+                }
+
+                fn handle_output(
+                    manager: ::std::string::String,
+                    config: ::std::string::String,
+                    upstream: $crate::Slot,
+                    value: &$crate::__private::LentReader,
+                ) -> ::core::result::Result<$crate::__private::HostStored, $crate::__private::OpError> {
+                    $crate::__private::handle_output(ALL, (&manager, &config), &upstream, value)
+                }
+
+                fn load_input(
+                    manager: ::std::string::String,
+                    config: ::std::string::String,
+                    downstream: $crate::Slot,
+                    locator: ::std::string::String,
+                    into: $crate::__private::HostWriter,
+                ) -> ::core::result::Result<(), $crate::__private::OpError> {
+                    $crate::__private::load_input(ALL, (&manager, &config), (&downstream, &locator), into)
+                }
+
+                fn fingerprint(
+                    manager: ::std::string::String,
+                    config: ::std::string::String,
+                    locator: ::std::string::String,
+                ) -> ::core::result::Result<
+                    ::core::option::Option<::std::string::String>,
+                    $crate::__private::OpError,
+                > {
+                    $crate::__private::fingerprint(ALL, (&manager, &config), &locator)
+                }
+
+                fn forget(
+                    manager: ::std::string::String,
+                    config: ::std::string::String,
+                    locator: ::std::string::String,
+                ) -> ::core::result::Result<(), $crate::__private::OpError> {
+                    $crate::__private::forget(ALL, (&manager, &config), &locator)
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            $crate::bindings::io_manager::export_io_managers!(
+                Component with_types_in $crate::bindings::io_manager
+            );
+            #[cfg(not(target_family = "wasm"))]
+            const _: fn() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> =
+                <Component as $crate::__private::IoManagers>::describe;
+        };
     };
-    (type_checkers: [$($checker:path),+ $(,)?], ops: [$($op:path),+ $(,)?] $(,)?) => {
-        $crate::component! { ops: [$($op),+] }
-        $crate::component! { type_checkers: [$($checker),+] }
+    // Several kinds, in any order: each is a world of its own.
+    ($kind:ident: [$($item:path),+ $(,)?], $($rest:tt)+) => {
+        $crate::component! { $kind: [$($item),+] }
+        $crate::component! { $($rest)+ }
     };
 }

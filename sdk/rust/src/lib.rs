@@ -10,6 +10,7 @@ pub mod definition;
 pub mod events;
 mod failure;
 pub mod http;
+mod io_manager;
 pub mod metadata;
 pub mod port;
 pub mod resource;
@@ -24,8 +25,9 @@ pub use component::Op;
 pub use context::Execution;
 pub use failure::{Context, Failure, Retry};
 pub use http::HttpClient;
+pub use io_manager::{IoManager, Slot, Stored};
 pub use metadata::MetadataValue;
-pub use opyard_guest_macros::{Outputs, op, type_checker};
+pub use opyard_guest_macros::{Outputs, io_manager, op, type_checker};
 pub use port::Nothing;
 pub use resource::{KeyValue, ModelRegistry, ObjectStore};
 pub use secret::Secret;
@@ -41,15 +43,22 @@ pub use serde_json;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::Failure;
+    pub use crate::bindings::io_manager::exports::opyard::op::io_managers::{
+        Guest as IoManagers, Stored as HostStored,
+    };
     pub use crate::bindings::opyard::op::types::OpError;
-    pub use crate::bindings::opyard::op::values::Reader as LentReader;
+    pub use crate::bindings::opyard::op::values::{Reader as LentReader, Writer as HostWriter};
     pub use crate::bindings::type_checker::exports::opyard::op::type_checks::{
         Guest as TypeChecks, Verdict as HostVerdict,
     };
     pub use crate::component::{
-        Config, assert_checkers_distinct, assert_distinct, assert_outputs_distinct, definition, execute, json, unknown,
+        Config, assert_checkers_distinct, assert_distinct, assert_managers_distinct, assert_outputs_distinct,
+        definition, execute, json, unknown,
     };
     pub use crate::definition::{Backoff, ExtensionDefinition, Jitter, OpDefinition, RetryPolicy, extension};
+    pub use crate::io_manager::{
+        Calls, Managed, assert_resource, fingerprint, forget, handle_output, load_input, take_resources,
+    };
     pub use crate::port::{Argument, Outcome, OutputField, Outputs, Port};
     pub use crate::type_check::{Checked, Judgement, check, unknown_checker};
 }

@@ -9,6 +9,7 @@ mod docs;
 mod failing;
 mod harness;
 mod input;
+mod io_managers;
 mod layering;
 mod network;
 mod penguins;

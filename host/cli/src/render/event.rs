@@ -135,6 +135,10 @@ pub(crate) fn told(event: &RunEvent) -> String {
         RunEvent::HandledOutput { port, manager, locator, .. } => {
             format!("{port} kept by {manager}: {}", place(locator, None))
         }
+        RunEvent::LoadedInput { input, .. } => {
+            let size = quantity::size(input.artifact.size);
+            format!("{} loaded by {}: {} ({size})", input.port, input.manager, place(&input.locator, None))
+        }
         RunEvent::AssetMaterialization { asset: made, from_memo, .. } => asset(made, *from_memo),
         RunEvent::AssetObservation { asset: seen, from_memo, .. } => asset(seen, *from_memo),
         RunEvent::StepExpectationResult { expectation, from_memo, .. } => {

@@ -1,7 +1,7 @@
 //! A component file in plain words.
 
 use opyard_server::model::component::{
-    ExtensionDefinition, InputDefinition, Interface, OpDefinition, OutputDefinition,
+    ExtensionDefinition, InputDefinition, Interface, OpDefinition, OutputDefinition, ResourceRequirement,
 };
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::{Inspected, InspectedOp};
@@ -27,6 +27,7 @@ pub(crate) fn component(name: &str, inspected: &Inspected) -> String {
     parts.push(reach(&component.imports));
     parts.extend(inspected.ops.iter().map(op));
     parts.extend(component.type_checkers.iter().map(type_checker));
+    parts.extend(component.io_managers.iter().map(io_manager));
     parts.join("\n\n")
 }
 
@@ -90,7 +91,7 @@ fn op(inspected: &InspectedOp) -> String {
     lines.extend(op.description.as_deref().map(|words| text::block(words, "  ")));
     lines.push(format!("  {verdict}"));
     lines.extend(ports(op));
-    lines.extend(resources(op));
+    lines.extend(resources(&op.resources));
     if let Some(policy) = &op.retry_policy {
         let delay = quantity::time(policy.delay);
         lines.push(format!(
@@ -107,6 +108,14 @@ fn type_checker(checker: &ExtensionDefinition) -> String {
     let mut lines = vec![format!("{} {}", paint(DIM, "type checker"), paint(TITLE, &checker.name))];
     lines.extend(checker.description.as_deref().map(|words| text::block(words, "  ")));
     lines.push(config("parameters", checker.config_schema.as_ref()));
+    lines.join("\n")
+}
+
+fn io_manager(manager: &ExtensionDefinition) -> String {
+    let mut lines = vec![format!("{} {}", paint(DIM, "IO manager"), paint(TITLE, &manager.name))];
+    lines.extend(manager.description.as_deref().map(|words| text::block(words, "  ")));
+    lines.extend(resources(&manager.resources));
+    lines.push(config("config", manager.config_schema.as_ref()));
     lines.join("\n")
 }
 
@@ -149,8 +158,8 @@ fn row(port: &str, texts: [&str; 3], marks: &[(bool, &str)], description: Option
     ]
 }
 
-fn resources(op: &OpDefinition) -> Vec<String> {
-    let drawn = op.resources.iter().map(|resource| {
+fn resources(asked: &[ResourceRequirement]) -> Vec<String> {
+    let drawn = asked.iter().map(|resource| {
         let optional = if resource.optional { " (can do without)" } else { "" };
         format!("  {} `{}` through {}{optional}", paint(DIM, "resource"), resource.key, resource.through.import())
     });
@@ -159,7 +168,7 @@ fn resources(op: &OpDefinition) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use opyard_server::model::component::{ComponentDescription, ResourceRequirement};
+    use opyard_server::model::component::ComponentDescription;
     use opyard_server::model::digest::ComponentDigest;
     use opyard_server::model::id::MediaType;
     use opyard_server::model::json::CanonicalJson;
@@ -229,6 +238,7 @@ mod tests {
             exports: vec![],
             ops: vec![op.clone(), hermetic.clone()],
             type_checkers: vec![checker],
+            io_managers: Vec::new(),
         };
         let ops = [op, hermetic].map(|op| InspectedOp { hermetic: op.is_hermetic(), leaks: op.leaks(), op });
         insta::assert_snapshot!(plain(&super::component("fit.wasm", &Inspected { component, ops: ops.into() })));

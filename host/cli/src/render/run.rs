@@ -387,6 +387,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::StepRestarted { .. }
         | RunEvent::StepMemoMissed { .. }
         | RunEvent::HandledOutput { .. }
+        | RunEvent::LoadedInput { .. }
         | RunEvent::AssetMaterialization { .. }
         | RunEvent::AssetObservation { .. }
         | RunEvent::Metric { .. }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Attempt, Direction, Expectation, Level, LogLine, MetricPoint, Progress, Recorded, RunEvent, SkipReason,
-    TypeChecked,
+    AssetEvent, Attempt, Direction, Expectation, Level, LoadedValue, LogLine, MetricPoint, Progress, Recorded,
+    RunEvent, SkipReason, TypeChecked,
 };
 use opyard_server::model::id::{MediaType, Name, RunId};
 use opyard_server::model::json::CanonicalJson;
@@ -125,6 +125,18 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
             port: name("card"),
             manager: name("reports"),
             locator: CanonicalJson::parse(r#"{"path":"train/card.md","size":3}"#).unwrap(),
+            metadata: Vec::new(),
+        },
+        RunEvent::LoadedInput {
+            of: of("fit"),
+            input: LoadedValue {
+                port: name("rows"),
+                manager: name("lake"),
+                locator: CanonicalJson::parse(r#"{"table":"penguins"}"#).unwrap(),
+                artifact: ArtifactRef::of(b"rows"),
+                fingerprint: Some("v1".into()),
+                metadata: vec![entry("rows", MetadataValue::Int(344))],
+            },
         },
         RunEvent::TypeCheckSuccess { of: of("fit"), check: checked(None) },
         RunEvent::TypeCheckFailure { of: of("fit"), check: checked(Some("2 rows are wrong")) },
@@ -237,6 +249,7 @@ pub(crate) fn small_run() -> Vec<Recorded> {
             port: name("card"),
             manager: name("reports"),
             locator: CanonicalJson::parse(r#""train/card.md""#).unwrap(),
+            metadata: Vec::new(),
         },
     ];
     for item in 0..30u64 {

@@ -51,6 +51,7 @@ fn text(plan: &Plan, forecast: &Forecast) -> String {
     for (path, foreseen) in &forecast.steps {
         let step = plan.find(path.as_str()).map(|ix| plan.step(ix));
         let op = step.map(|step| format!("{}.{}", step.component_name, step.op)).unwrap_or_default();
+        let mut unproven = Vec::new();
         let (would, style) = match foreseen {
             Foreseen::Memo => {
                 memos += 1;
@@ -60,12 +61,17 @@ fn text(plan: &Plan, forecast: &Forecast) -> String {
                 runs += 1;
                 ("run".to_owned(), PLAIN)
             }
+            Foreseen::Unproven { input, manager } => {
+                runs += 1;
+                unproven.push(format!("`{manager}` cannot tell whether {input} has changed"));
+                ("run".to_owned(), PLAIN)
+            }
             Foreseen::MemoIfUnchanged { of } => {
                 perhaps += 1;
                 (format!("memo if the output of {} is unchanged", list(of)), MEMO)
             }
         };
-        let mut notes = Vec::new();
+        let mut notes = unproven;
         if let Some(step) = step {
             notes.extend(Some(memo(step.memo).to_owned()).filter(|note| !note.is_empty()));
             if let Memo::For(age) = step.memo {

@@ -14,7 +14,7 @@ use opyard_store::crash::{self, CrashPoint};
 
 use super::{PAGE, Session};
 use crate::error::EngineError;
-use crate::request::{check_outputs, typed};
+use crate::request::{Fingerprints, check_outputs, typed};
 use crate::retry::{Setback, after_setback};
 use crate::tasks::{Handled, News, Try};
 
@@ -70,6 +70,7 @@ impl Session<'_> {
                 News::MemoHit { of, entry, outputs, checked, handled } => {
                     self.memo_hit(&of, Hit { entry: *entry, outputs, checked, handled }, &mut events);
                 }
+                News::Fingerprints { of, told } => self.fingerprints(&of, told, &mut events),
                 News::MemoMissed { of, key, claimed } => {
                     afterwards.push(self.memo_missed(&of, key, claimed, &mut events));
                 }
@@ -118,6 +119,7 @@ impl Session<'_> {
             | Saying::Progress(_)
             | Saying::ItemCommitted(_)
             | Saying::Handled { .. }
+            | Saying::Loaded(_)
             | Saying::TypeChecked { .. }
             | Saying::LimitReached { .. }
             | Saying::GrantDenied { .. }
@@ -143,7 +145,10 @@ impl Session<'_> {
             Saying::Observed(asset) => RunEvent::AssetObservation { of, asset, from_memo: false },
             Saying::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo: false },
             Saying::ItemCommitted(output) => RunEvent::StepOutput { of, output },
-            Saying::Handled { port, manager, locator } => RunEvent::HandledOutput { of, port, manager, locator },
+            Saying::Handled { port, manager, locator, metadata } => {
+                RunEvent::HandledOutput { of, port, manager, locator, metadata }
+            }
+            Saying::Loaded(input) => RunEvent::LoadedInput { of, input },
             Saying::TypeChecked { success: true, check } => RunEvent::TypeCheckSuccess { of, check },
             Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
             Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
@@ -187,9 +192,14 @@ impl Session<'_> {
             },
             StepResult::Failure(failure) => Setback::Failed(failure),
             StepResult::Retry { description, delay } => Setback::AskedAgain { description, delay },
-            StepResult::Described(_) | StepResult::Checked(_) | StepResult::Handled(_) => Setback::Failed(
-                Failure::new(Code::Invariant, "the executor answered another question than it was asked"),
-            ),
+            StepResult::Described(_)
+            | StepResult::Checked(_)
+            | StepResult::Handled { .. }
+            | StepResult::Fingerprint(_)
+            | StepResult::Forgotten => Setback::Failed(Failure::new(
+                Code::Invariant,
+                "the executor answered another question than it was asked",
+            )),
         };
         let step = self.state.plan().step(of.id.step);
         let event = after_setback(self.whose.run, step, &attempt, setback, usage, self.engine.clock.now());
@@ -262,11 +272,8 @@ impl Session<'_> {
         }
         let of = self.attempt_of(of);
         events.extend(checked.into_iter().map(|check| RunEvent::TypeCheckSuccess { of: of.clone(), check }));
-        events.extend(handled.into_iter().map(|Handled { port, manager, locator }| RunEvent::HandledOutput {
-            of: of.clone(),
-            port,
-            manager,
-            locator,
+        events.extend(handled.into_iter().map(|Handled { port, manager, locator, metadata }| {
+            RunEvent::HandledOutput { of: of.clone(), port, manager, locator, metadata }
         }));
         let (step, generation) = (of.step.clone(), of.generation);
         events.push(RunEvent::StepMemoized { step, generation, key: entry.key, origin: entry.run, outputs });
@@ -279,6 +286,24 @@ impl Session<'_> {
                 Resaid::Metric(point) => RunEvent::Metric { of, point, from_memo },
             }
         }));
+    }
+
+    /// A step whose inputs from outside are known not to have changed asks its memo next; any other runs.
+    fn fingerprints(&mut self, of: &Try, told: Fingerprints, events: &mut Vec<RunEvent>) {
+        if !self.is_of_this_generation(of) {
+            return;
+        }
+        self.asked.remove(&of.id);
+        if !self.is_waiting_for_memo(of) {
+            return;
+        }
+        let given = self.whose.given(&self.state, &of.id, Some(&told));
+        if given.is_proven {
+            self.fingerprints.insert(of.id.clone(), told);
+        } else {
+            let of = self.attempt_of(of);
+            events.push(RunEvent::StepMemoMissed { step: of.step, generation: of.generation, key: given.key });
+        }
     }
 
     fn memo_missed(&mut self, of: &Try, key: MemoKey, claimed: bool, events: &mut Vec<RunEvent>) -> Afterwards {

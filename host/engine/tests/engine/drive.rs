@@ -10,7 +10,8 @@ use opyard_engine::retry::wait;
 use opyard_model::error::Code;
 use opyard_model::event::{Recorded, RunEvent, RunStatus};
 use opyard_model::id::{RunId, StepKey};
-use opyard_model::plan::{IoManagerSpec, Memo, Plan, Source, Step};
+use opyard_model::json::CanonicalJson;
+use opyard_model::plan::{BaseType, IoManagerSpec, Memo, OutsideValue, Plan, Source, Step};
 use opyard_model::state::{RunState, StepState};
 use proptest::test_runner::{Config, TestRunner};
 
@@ -239,6 +240,47 @@ async fn panics_of_the_executor_are_failures() {
     assert!(matches!(failed, StepState::Failure(failure) if failure.code == Code::HostPanic));
     yard.player.manners.lock().unwrap().clear();
     assert_eq!(yard.run(run(2), &plan(steps)).await.status, RunStatus::Success);
+}
+
+/// The memo of a step that is given something from outside stands on what its IO manager says of it, and on nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_value_outside_is_memoised_on_as_far_as_it_is_known_to_be_unchanged() {
+    let yard = Yard::new(Player::default(), 4);
+    let lake = IoManagerSpec::ObjectStore { url: "memory:///".into(), path: "{run}".into() };
+    let value = OutsideValue {
+        manager: name("lake"),
+        locator: CanonicalJson::parse(r#"{"table":"penguins"}"#).unwrap(),
+        type_name: name("json"),
+        base: BaseType::Json,
+        media_type: "application/json".parse().unwrap(),
+    };
+    let given = input("rows", Source::Outside { value: Box::new(value) });
+    let made = Plan {
+        io_managers: BTreeMap::from([(name("lake"), lake)]),
+        ..plan(vec![step("a", vec![given]), step("b", vec![input("x", Source::Output { slot: slot(0, 0) })])])
+    };
+    let said = |fingerprint: Option<&str>| *yard.player.fingerprint.lock().unwrap() = fingerprint.map(str::to_owned);
+    let memoised = async |nth: u128| yard.run(run(nth), &made).await.tally.memoized;
+    said(Some("v1"));
+    assert_eq!(memoised(1).await, 0);
+    assert_eq!(memoised(2).await, 2, "nothing has changed");
+    // What yields the same as before lets what follows be.
+    said(Some("v2"));
+    assert_eq!(memoised(3).await, 1);
+    said(None);
+    for nth in 4..6 {
+        let before = yard.memos.count();
+        assert_eq!(memoised(nth).await, 1, "nobody can tell");
+        assert_eq!(yard.memos.count(), before, "there is no such result");
+    }
+    // It changes while it is loaded: the result is of neither.
+    said(Some("v3"));
+    yard.player.changes.store(true, Ordering::SeqCst);
+    assert_eq!(memoised(6).await, 1);
+    yard.player.changes.store(false, Ordering::SeqCst);
+    assert_eq!(memoised(7).await, 1);
+    assert_eq!(memoised(8).await, 2);
+    assert!(yard.memos.claims.lock().unwrap().is_empty(), "nothing is held when runs have ended");
 }
 
 #[tokio::test(start_paused = true)]

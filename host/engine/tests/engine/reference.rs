@@ -58,7 +58,9 @@ impl World<'_> {
         let (mut needs, mut each): (Vec<End>, Vec<End>) = Default::default();
         for input in &step.inputs {
             let end = match &input.source {
-                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => End::Success,
+                Source::Unconnected | Source::Given { .. } | Source::Outside { .. } | Source::Item { .. } => {
+                    End::Success
+                }
                 Source::Output { slot } => self.value(*slot, None),
                 Source::SameKey { slot } => self.value(*slot, key),
                 Source::FanIn { slots } => {

@@ -15,7 +15,9 @@ use opyard_model::id::{RunId, TenantId};
 use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::plan::Plan;
-use opyard_model::step::{Call, OpCall, Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
+use opyard_model::step::{
+    Bound, BoundInput, Call, OpCall, Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult,
+};
 use opyard_model::time::{Clock, Timestamp};
 use opyard_model::value::{ArtifactRef, Kept, ValueRef, Yielded};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
@@ -285,6 +287,9 @@ pub(crate) struct Player {
     pub(crate) calls: Mutex<Vec<(String, u32, Option<Instant>)>>,
     pub(crate) inside: AtomicUsize,
     pub(crate) handled: AtomicUsize,
+    /// What IO managers say of every value outside, and whether another value is there once it is loaded.
+    pub(crate) fingerprint: Mutex<Option<String>>,
+    pub(crate) changes: AtomicBool,
 }
 
 impl Player {
@@ -301,10 +306,20 @@ impl Player {
     fn played(&self, call: &OpCall, attempt: u32) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
         let mut described = crate::plans::step(call.op.as_str(), Vec::new());
         described.hermetic = call.hermetic;
-        described.outputs = call.outputs.iter().map(|bound| bound.output.clone()).collect();
+        described.outputs = call.outputs.clone();
         let scripted = self.scripts.get(&call.op).copied();
         let script = scripted.unwrap_or(crate::plans::Script { fails: 0, yields: 255, items: 7, salt: 1 });
-        script.of(call.mapping_key.as_ref()).play_with_bytes(&described, attempt, &call.inputs)
+        let script = script.of(call.mapping_key.as_ref());
+        let (items, mut result, bytes) = script.play_with_bytes(&described, attempt, &call.inputs);
+        // As the sandbox does it: what is loaded has to be what the request takes it for.
+        let is_unknown = |input: &BoundInput| match &input.bound {
+            Bound::Outside { fingerprint, .. } => fingerprint.is_none() || self.changes.load(Ordering::SeqCst),
+            Bound::Absent | Bound::One(_) | Bound::Many(_) => false,
+        };
+        if let StepResult::Success { memoisable, .. } = &mut result {
+            *memoisable &= !call.inputs.iter().any(is_unknown);
+        }
+        (items, result, bytes)
     }
 
     pub(crate) fn calls_of(&self, step: &str) -> usize {
@@ -350,9 +365,11 @@ impl StepExecutor for Player {
             Call::HandleOutput(call) => {
                 self.handled.fetch_add(1, Ordering::SeqCst);
                 let locator = opyard_model::json::CanonicalJson::empty_object();
-                let kept = Some(Kept { manager: call.output.output.io_manager, locator });
-                StepResult::Handled(Box::new(ValueRef { kept, ..call.value }))
+                let kept = Some(Kept { manager: call.output.io_manager, locator });
+                StepResult::Handled { value: Box::new(ValueRef { kept, ..call.value }), metadata: Vec::new() }
             }
+            Call::Fingerprint(_) => StepResult::Fingerprint(self.fingerprint.lock().unwrap().clone()),
+            Call::Forget(_) => panic!("the engine forgets nothing while it drives"),
             Call::CheckType(_) => panic!("no type of these plans has a check"),
             Call::Describe { .. } => panic!("the engine does not ask for descriptions"),
         };

@@ -154,6 +154,9 @@ pub(crate) fn check_template(path: &str) -> Result<(), String> {
     while let Some(at) = rest.find(['{', '}']) {
         let Some(inner) = rest[at..].strip_prefix('{') else { return Err("a `}` without a `{`".to_owned()) };
         let Some((name, after)) = inner.split_once('}') else { return Err("a `{` without a `}`".to_owned()) };
+        if name == "partition" {
+            return Err("`{partition}` means nothing yet: this version has no partitions".to_owned());
+        }
         if !PLACEHOLDERS.contains(&name) {
             let known: Vec<_> = PLACEHOLDERS.iter().map(|name| format!("{{{name}}}")).collect();
             return Err(format!("`{{{name}}}` is not known; there are {}", known.join(", ")));

@@ -40,7 +40,7 @@ pub struct Definitions {
     pub(crate) graphs: Table<Graph>,
     pub(crate) jobs: Table<Job>,
     pub(crate) resources: Table<ResourceSpec>,
-    pub(crate) io_managers: Table<IoManagerSpec>,
+    pub(crate) io_managers: Table<IoManagerDefinition>,
     pub(crate) grants: Vec<GrantEntry>,
     pub(crate) environments: Table<Environment>,
     pub(crate) schedules: Table<Schedule>,
@@ -89,14 +89,19 @@ impl Definitions {
         self.jobs.iter().map(|entry| (&entry.name, entry.value.description.as_deref()))
     }
 
-    /// The components that the steps of a job use, through graphs too. Empty for a job that is not there.
+    /// The components that the steps of a job use, through graphs and IO managers too, in any environment. Empty for a job
+    /// that is not there.
     #[must_use]
     pub fn components_of(&self, job: &str) -> BTreeSet<Name> {
+        let Some(job) = self.jobs.get(job) else { return BTreeSet::new() };
         let mut components = BTreeSet::new();
+        let mut managers = BTreeSet::from([self.default_manager()]);
+        managers.extend(job.value.io_manager.as_ref().map(|name| &name.value));
         let mut graphs = BTreeSet::new();
-        let mut open: Vec<&Flow> = self.jobs.get(job).map(|job| &job.value.flow).into_iter().collect();
+        let mut open: Vec<&Flow> = vec![&job.value.flow];
         while let Some(flow) = open.pop() {
             for step in flow.steps.iter() {
+                managers.extend(step.value.managers().map(|name| &name.value));
                 match &step.value.body {
                     Body::Op { component, .. } => {
                         components.insert(component.clone());
@@ -109,7 +114,19 @@ impl Definitions {
                 }
             }
         }
+        let everywhere =
+            std::iter::once(&self.io_managers).chain(self.environments.iter().map(|entry| &entry.value.io_managers));
+        let used = everywhere.flat_map(|table| managers.iter().filter_map(|name| table.get(name.as_str())));
+        components.extend(used.filter_map(|entry| match &entry.value {
+            IoManagerDefinition::Component { component, .. } => Some(component.clone()),
+            IoManagerDefinition::BuiltIn(_) => None,
+        }));
         components
+    }
+
+    /// The name of the IO manager for which nothing is said: `default`.
+    pub(crate) fn default_manager(&self) -> &Name {
+        &self.io_managers.get("default").expect("reading a file defines it").name
     }
 
     /// The components whose type checkers check the types of `described` ops' ports, and those that steps give to them.
@@ -276,6 +293,8 @@ pub(crate) struct Job {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) flow: Flow,
     pub(crate) on_failure: FailurePolicy,
+    /// What keeps outputs of steps that say nothing of it.
+    pub(crate) io_manager: Option<Located<Name>>,
     pub(crate) retry: Option<Located<RetryPolicy>>,
     pub(crate) limits: GivenLimits,
 }
@@ -300,6 +319,21 @@ pub(crate) enum CheckDefinition {
         place: Place,
         /// All but `with`.
         params: tree::Node,
+    },
+}
+
+/// What is written of an IO manager.
+#[derive(Debug, Clone)]
+pub(crate) enum IoManagerDefinition {
+    /// One that is built in.
+    BuiltIn(IoManagerSpec),
+    /// One that a component ships.
+    Component {
+        component: Name,
+        manager: Name,
+        /// Where the two are named.
+        place: Place,
+        config: Option<tree::Node>,
     },
 }
 
@@ -342,6 +376,11 @@ pub(crate) enum Feed {
     Value(tree::Node),
     Artifact(Digest),
     Collect(PortRef),
+    /// Loaded from outside by an IO manager.
+    Load {
+        manager: Located<Name>,
+        locator: tree::Node,
+    },
 }
 
 /// A reference to something that yields values.
@@ -371,6 +410,22 @@ pub(crate) enum IoManagerChoice {
     Default,
     All(Located<Name>),
     PerOutput(Vec<(Located<String>, Located<Name>)>),
+}
+
+impl StepDefinition {
+    /// The IO managers that it names, for its outputs and its inputs.
+    pub(crate) fn managers(&self) -> impl Iterator<Item = &Located<Name>> {
+        let (all, some) = match &self.io_manager {
+            IoManagerChoice::Default => (None, &[][..]),
+            IoManagerChoice::All(name) => (Some(name), &[][..]),
+            IoManagerChoice::PerOutput(choices) => (None, choices.as_slice()),
+        };
+        let inputs = self.inputs.iter().filter_map(|input| match &input.feed.value {
+            Feed::Load { manager, .. } => Some(manager),
+            _ => None,
+        });
+        all.into_iter().chain(some.iter().map(|(_, name)| name)).chain(inputs)
+    }
 }
 
 /// Limits that were given, and where.
@@ -404,5 +459,5 @@ pub(crate) struct GrantedKey {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
     pub(crate) resources: Table<ResourceSpec>,
-    pub(crate) io_managers: Table<IoManagerSpec>,
+    pub(crate) io_managers: Table<IoManagerDefinition>,
 }

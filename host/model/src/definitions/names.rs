@@ -1,11 +1,12 @@
 //! Names that refer to other places of the file.
 
 use super::{
-    Body, CheckDefinition, Definitions, Feed, Flow, Graph, IoManagerChoice, PortRef, StepDefinition, Table, Target,
-    flow,
+    Body, CheckDefinition, Definitions, Feed, Flow, Graph, IoManagerDefinition, Located, PortRef, StepDefinition,
+    Table, Target, flow,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
+use crate::id::Name;
 
 impl Definitions {
     /// Checks that every name leads somewhere, and puts steps in order.
@@ -18,6 +19,7 @@ impl Definitions {
         }
         for job in self.jobs.iter() {
             self.check_flow(&job.value.flow, None, found);
+            job.value.io_manager.iter().for_each(|name| self.check_manager(name, found));
         }
         flow::check_nesting(&self.graphs, found);
         for entry in self.types.iter() {
@@ -29,6 +31,7 @@ impl Definitions {
                 found.push(unknown(Code::UnknownComponent, "component", component.as_str(), place, known));
             }
         }
+        self.check_manager_components(found);
         self.check_grants(found);
         for schedule in self.schedules.iter() {
             let job = schedule.value.job.as_str();
@@ -56,7 +59,7 @@ impl Definitions {
                 match &input.feed.value {
                     Feed::Port(port) | Feed::Collect(port) => self.check_ref(port, flow, inputs, found),
                     Feed::FanIn(ports) => ports.iter().for_each(|port| self.check_ref(port, flow, inputs, found)),
-                    Feed::Value(_) | Feed::Artifact(_) => {}
+                    Feed::Value(_) | Feed::Artifact(_) | Feed::Load { .. } => {}
                 }
             }
             for name in &step.after {
@@ -70,16 +73,26 @@ impl Definitions {
                     found.push(unknown(Code::UnknownType, "type", name.value.as_str(), &name.place, known));
                 }
             }
-            let managers: Vec<_> = match &step.io_manager {
-                IoManagerChoice::Default => Vec::new(),
-                IoManagerChoice::All(name) => vec![name],
-                IoManagerChoice::PerOutput(choices) => choices.iter().map(|(_, name)| name).collect(),
-            };
-            for name in managers {
-                if !found.is_full() && !self.io_managers.knows(name.value.as_str()) {
-                    let known = self.io_managers.names();
-                    found.push(unknown(Code::UnknownIoManager, "IO manager", name.value.as_str(), &name.place, known));
-                }
+            step.managers().for_each(|name| self.check_manager(name, found));
+        }
+    }
+
+    fn check_manager(&self, name: &Located<Name>, found: &mut Diagnostics) {
+        if !found.is_full() && !self.io_managers.knows(name.value.as_str()) {
+            let known = self.io_managers.names();
+            found.push(unknown(Code::UnknownIoManager, "IO manager", name.value.as_str(), &name.place, known));
+        }
+    }
+
+    fn check_manager_components(&self, found: &mut Diagnostics) {
+        let environments = self.environments.iter().map(|entry| &entry.value.io_managers);
+        for entry in std::iter::once(&self.io_managers).chain(environments).flat_map(Table::iter) {
+            if let IoManagerDefinition::Component { component, place, .. } = &entry.value
+                && !found.is_full()
+                && !self.components.knows(component.as_str())
+            {
+                let known = self.components.names();
+                found.push(unknown(Code::UnknownComponent, "component", component.as_str(), place, known));
             }
         }
     }

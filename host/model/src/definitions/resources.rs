@@ -120,7 +120,7 @@ impl Reading<'_> {
     }
 
     /// The address of a server.
-    fn server(&mut self, fields: &Fields<'_>) -> Option<String> {
+    pub(super) fn server(&mut self, fields: &Fields<'_>) -> Option<String> {
         let help = "the address of a server: `http://host:port` or `https://host`";
         let node = fields.require(self, "url", help)?;
         let text = self.text(node, "`url`")?;
@@ -161,18 +161,33 @@ impl Reading<'_> {
     }
 }
 
-/// What is left of a resource for an override to be laid over: when that names another driver, the keys of the one that it
-/// replaces go, since an address or a bucket means nothing to another.
+/// What is left of a resource or an IO manager for an override to be laid over: when that names another driver, the keys of
+/// the one that it replaces go, since an address or a bucket means nothing to another; when it is of another kind, all do.
 pub(super) fn base_of(original: &Node, over: &Node) -> Node {
     let driver = |node: &Node| match &node.value {
         Value::Map(entries) => entries.iter().find(|(key, _)| key.text == "driver").map(|(_, node)| node.value.clone()),
         _ => None,
     };
     let mut base = original.clone();
+    if let (Some(before), Some(after), Value::Map(entries)) = (nature(original), nature(over), &mut base.value)
+        && before != after
+    {
+        entries.retain(|(key, _)| key.text == "description");
+    }
     if let (Some(before), Some(after), Value::Map(entries)) = (driver(original), driver(over), &mut base.value)
         && before != after
     {
         entries.retain(|(key, _)| OF_ANY_DRIVER.contains(&key.text.as_str()));
     }
     base
+}
+
+/// What something is: its kind, or that a component ships it.
+fn nature(node: &Node) -> Option<&str> {
+    let Value::Map(entries) = &node.value else { return None };
+    entries.iter().find_map(|(key, node)| match (key.text.as_str(), &node.value) {
+        ("kind", Value::Text(kind)) => Some(kind.as_str()),
+        ("component", _) => Some("component"),
+        _ => None,
+    })
 }

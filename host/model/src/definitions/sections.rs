@@ -6,7 +6,10 @@ use super::location::{SCHEMES, check_template, resolve_path, resolve_url};
 use super::reading::{Fields, Keys, Reading, short};
 use super::resources::base_of;
 use super::tree::{Key, Node, Value, read};
-use super::{CheckDefinition, Definitions, Environment, GrantEntry, GrantedKey, Located, Named, Table, TypeDefinition};
+use super::{
+    CheckDefinition, Definitions, Environment, GrantEntry, GrantedKey, IoManagerDefinition, Located, Named, Table,
+    TypeDefinition,
+};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::error::Code;
 use crate::id::Name;
@@ -37,6 +40,15 @@ const TYPE: Keys = Keys { what: "a type", known: &["base", "description", "schem
 const ARTIFACTS: Keys = Keys { what: "an `artifacts` manager", known: &["kind", "description"], later: &[] };
 const OBJECT_STORE: Keys =
     Keys { what: "an `object_store` manager", known: &["kind", "url", "path", "description"], later: &["credentials"] };
+const MLFLOW: Keys = Keys {
+    what: "an `mlflow` manager",
+    known: &["kind", "url", "experiment", "model", "description"],
+    later: &["credentials"],
+};
+/// Longest name of an experiment.
+const MAX_EXPERIMENT: usize = 250;
+const COMPONENT_MANAGER: Keys =
+    Keys { what: "an IO manager of a component", known: &["component", "config", "description"], later: &[] };
 const GRANT: Keys = Keys { what: "a grant", known: &["resources", "reveal", "limits"], later: &["secrets", "http"] };
 const GRANTED: Keys =
     Keys { what: "a granted resource", known: &["resource", "access"], later: &["prefix", "origins", "reveal"] };
@@ -82,7 +94,8 @@ impl Reading<'_> {
         let mut io_managers = self.table(fields.get("io_managers"), "`io_managers`", Self::io_manager);
         if !io_managers.knows("default") {
             let name = Name::new("default").expect("`default` is a name");
-            io_managers.insert(Named { name, place: source.place(0..0), value: IoManagerSpec::Artifacts });
+            let value = IoManagerDefinition::BuiltIn(IoManagerSpec::Artifacts);
+            io_managers.insert(Named { name, place: source.place(0..0), value });
         }
         let grants = self.grants(fields.get("grants"));
         let environments =
@@ -199,20 +212,24 @@ impl Reading<'_> {
             return None;
         };
         let text = self.text(with, "`with`")?;
-        let Some((component, checker)) = text.split_once('.').filter(|(_, name)| !name.contains('.')) else {
-            self.push(
-                Diagnostic::error(Code::BadReference, format!("`{}` does not name a type checker", short(text)))
-                    .at(&with.place, "expected `component.checker`"),
-            );
-            return None;
-        };
-        let component = self.name(component, &with.place)?;
-        let checker = self.name(checker, &with.place)?;
+        let (component, checker) = self.extension(with, text, ("a type checker", "component.checker"))?;
         self.unique_keys(check);
         let params = entries.iter().filter(|(key, _)| key.text != "with");
         let params = params.map(|(key, node)| ((*key).clone(), (*node).clone())).collect();
         let params = Node { value: Value::Map(params), place: check.place.clone() };
         Some(CheckDefinition::Checker { component, checker, place: with.place.clone(), params })
+    }
+
+    /// `component.name`: something that a component ships, beside ops.
+    fn extension(&mut self, node: &Node, text: &str, (what, form): (&str, &str)) -> Option<(Name, Name)> {
+        let Some((component, name)) = text.split_once('.').filter(|(_, name)| !name.contains('.')) else {
+            self.push(
+                Diagnostic::error(Code::BadReference, format!("`{}` does not name {what}", short(text)))
+                    .at(&node.place, format!("expected `{form}`")),
+            );
+            return None;
+        };
+        Some((self.name(component, &node.place)?, self.name(name, &node.place)?))
     }
 
     /// The kind of a resource or IO manager, with what is right about it.
@@ -271,12 +288,60 @@ impl Reading<'_> {
         }
     }
 
-    fn io_manager(&mut self, _: &Key, node: &Node) -> Option<IoManagerSpec> {
-        if self.kind(node, "an IO manager", &["artifacts", "object_store"], &["component", "database"])? == "artifacts"
+    fn io_manager(&mut self, _: &Key, node: &Node) -> Option<IoManagerDefinition> {
+        if let Value::Map(entries) = &node.value
+            && entries.iter().any(|(key, _)| key.text == "component")
         {
-            self.fields(node, &ARTIFACTS)?;
-            return Some(IoManagerSpec::Artifacts);
+            return self.component_manager(node);
         }
+        let spec = match self.kind(node, "an IO manager", &["artifacts", "object_store", "mlflow"], &["database"])? {
+            "artifacts" => {
+                self.fields(node, &ARTIFACTS)?;
+                IoManagerSpec::Artifacts
+            }
+            "mlflow" => self.mlflow(node)?,
+            _ => self.files(node)?,
+        };
+        Some(IoManagerDefinition::BuiltIn(spec))
+    }
+
+    /// `{ component: name.manager, config: { … } }`.
+    fn component_manager(&mut self, node: &Node) -> Option<IoManagerDefinition> {
+        let fields = self.fields(node, &COMPONENT_MANAGER)?;
+        let config = match fields.get("config") {
+            Some(config) if !matches!(config.value, Value::Map(_) | Value::Null) => {
+                return self.shape(config, "`config`", "a map");
+            }
+            config => config.cloned(),
+        };
+        config.iter().for_each(|config| self.unique_keys(config));
+        let named = fields.get("component")?;
+        let text = self.text(named, "`component`")?;
+        let (component, manager) = self.extension(named, text, ("an IO manager", "component.manager"))?;
+        Some(IoManagerDefinition::Component { component, manager, place: named.place.clone(), config })
+    }
+
+    fn mlflow(&mut self, node: &Node) -> Option<IoManagerSpec> {
+        let fields = self.fields(node, &MLFLOW)?;
+        let url = self.server(&fields);
+        let experiment = match fields.get("experiment") {
+            Some(node) => {
+                let text = self.text(node, "`experiment`")?;
+                if text.is_empty() || text.len() > MAX_EXPERIMENT || text.chars().any(char::is_control) {
+                    return self.shape(node, "`experiment`", "1 to 250 characters");
+                }
+                text.to_owned()
+            }
+            None => "opyard".to_owned(),
+        };
+        let model = match fields.get("model") {
+            Some(node) => Some(self.name_at(node, "`model`")?),
+            None => None,
+        };
+        Some(IoManagerSpec::Mlflow { url: url?, experiment, model })
+    }
+
+    fn files(&mut self, node: &Node) -> Option<IoManagerSpec> {
         let fields = self.fields(node, &OBJECT_STORE)?;
         let url = self.url(&fields);
         let path = match fields.get("path") {

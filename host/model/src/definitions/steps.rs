@@ -15,7 +15,7 @@ use crate::plan::{FailurePolicy, Trigger};
 
 const JOB: Keys = Keys {
     what: "a job",
-    known: &["description", "tags", "steps", "policy", "retry", "limits"],
+    known: &["description", "tags", "steps", "policy", "retry", "limits", "io_manager"],
     later: &["hooks", "partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
 };
 const GRAPH: Keys = Keys { what: "a graph", known: &["description", "inputs", "steps", "outputs"], later: &["config"] };
@@ -45,7 +45,8 @@ const POLICY: Keys = Keys { what: "a policy", known: &["fail_fast"], later: &["c
 const RETRY: Keys =
     Keys { what: "a retry policy", known: &["max_retries", "delay", "backoff", "jitter"], later: &["max_delay"] };
 const MEMO: Keys = Keys { what: "`memo`", known: &["ttl"], later: &["scope"] };
-const FEEDS: [&str; 3] = ["value", "artifact", "collect"];
+const FEEDS: [&str; 4] = ["value", "artifact", "collect", "load"];
+const LOAD: Keys = Keys { what: "`load`", known: &["manager", "locator"], later: &["media_type"] };
 
 /// Most retries of a step: beyond it, the surroundings will not come back by asking again.
 const MAX_RETRIES: u64 = 1_000;
@@ -61,9 +62,10 @@ impl Reading<'_> {
         let on_failure = fields.get("policy").and_then(|node| self.policy(node)).unwrap_or_default();
         let retry = fields.get("retry").and_then(|node| self.retry(node));
         let limits = self.limits(fields.get("limits"));
+        let io_manager = fields.get("io_manager").and_then(|node| self.located_name(node, "`io_manager`"));
         let steps = fields.require(self, "steps", "a job has at least one step")?;
         let flow = self.flow(steps)?;
-        Some(Job { description, tags, flow, on_failure, retry, limits })
+        Some(Job { description, tags, flow, on_failure, io_manager, retry, limits })
     }
 
     pub(super) fn graph(&mut self, node: &Node) -> Option<Graph> {
@@ -220,7 +222,7 @@ impl Reading<'_> {
             }
             Value::Map(entries) => {
                 let [(key, item)] = entries.as_slice() else {
-                    return self.bad_feed(node, "expected one of `value`, `artifact` and `collect`");
+                    return self.bad_feed(node, "expected one of `value`, `artifact`, `collect` and `load`");
                 };
                 match key.text.as_str() {
                     "value" => {
@@ -235,6 +237,7 @@ impl Reading<'_> {
                             Err(error) => self.bad_feed(item, &error.to_string()),
                         }
                     }
+                    "load" => self.load(item),
                     "latest" => {
                         self.not_supported(&key.place, "`latest` is");
                         None
@@ -254,6 +257,20 @@ impl Reading<'_> {
             }
             _ => self.bad_feed(node, "expected a step, `step.output`, a list of them, or `{ value: … }`"),
         }
+    }
+
+    /// `{ manager: …, locator: … }`.
+    fn load(&mut self, node: &Node) -> Option<Feed> {
+        let fields = self.fields(node, &LOAD)?;
+        let manager = fields.require(self, "manager", "name the IO manager that loads it: `manager: lake`");
+        let locator = fields.require(self, "locator", "say what it is to load, in its own words: `locator: { … }`");
+        let manager = self.located_name(manager?, "`manager`")?;
+        self.unique_keys(locator?);
+        Some(Feed::Load { manager, locator: locator?.clone() })
+    }
+
+    fn located_name(&mut self, node: &Node, what: &str) -> Option<Located<Name>> {
+        Some(Located { value: self.name_at(node, what)?, place: node.place.clone() })
     }
 
     fn bad_feed<T>(&mut self, node: &Node, problem: &str) -> Option<T> {
@@ -348,8 +365,7 @@ impl Reading<'_> {
 
     fn io_manager_choice(&mut self, node: &Node) -> Option<IoManagerChoice> {
         if !matches!(node.value, Value::Map(_)) {
-            let value = self.name_at(node, "`io_manager`")?;
-            return Some(IoManagerChoice::All(Located { value, place: node.place.clone() }));
+            return self.located_name(node, "`io_manager`").map(IoManagerChoice::All);
         }
         Some(IoManagerChoice::PerOutput(self.named_outputs(node, "`io_manager`", "an IO manager")))
     }
@@ -380,7 +396,7 @@ pub(crate) fn needs(step: &StepDefinition) -> impl Iterator<Item = (&str, &Place
     let refs = step.inputs.iter().flat_map(|input| match &input.feed.value {
         Feed::Port(port) | Feed::Collect(port) => std::slice::from_ref(port),
         Feed::FanIn(ports) => ports.as_slice(),
-        Feed::Value(_) | Feed::Artifact(_) => &[],
+        Feed::Value(_) | Feed::Artifact(_) | Feed::Load { .. } => &[],
     });
     let data = refs.filter_map(|port| match &port.target {
         Target::Step { step, .. } => Some((step.as_str(), &port.place)),

@@ -22,7 +22,7 @@ use crate::metadata::MetadataEntry;
 use crate::time::Timestamp;
 use crate::value::{ArtifactRef, Yielded};
 
-pub use said::{AssetEvent, Direction, Expectation, Level, LogLine, MetricPoint, Progress, TypeChecked};
+pub use said::{AssetEvent, Direction, Expectation, Level, LoadedValue, LogLine, MetricPoint, Progress, TypeChecked};
 
 /// Why a step was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +208,16 @@ pub enum RunEvent {
         manager: Name,
         /// Where it keeps the value.
         locator: CanonicalJson,
+        /// What it adds.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        metadata: Vec<MetadataEntry>,
+    },
+    /// An IO manager loaded the value of an input.
+    LoadedInput {
+        /// Which.
+        of: Attempt,
+        /// The value.
+        input: LoadedValue,
     },
     /// A value is what its type says.
     TypeCheckSuccess {
@@ -339,6 +349,7 @@ impl RunEvent {
             Self::StepReused { .. } => "step_reused",
             Self::StepMemoMissed { .. } => "step_memo_missed",
             Self::HandledOutput { .. } => "handled_output",
+            Self::LoadedInput { .. } => "loaded_input",
             Self::TypeCheckSuccess { .. } => "type_check_success",
             Self::TypeCheckFailure { .. } => "type_check_failure",
             Self::AssetMaterialization { .. } => "asset_materialization",
@@ -378,6 +389,7 @@ impl RunEvent {
             | Self::StepUpForRetry { of, .. }
             | Self::StepRestarted { of }
             | Self::HandledOutput { of, .. }
+            | Self::LoadedInput { of, .. }
             | Self::TypeCheckSuccess { of, .. }
             | Self::TypeCheckFailure { of, .. }
             | Self::AssetMaterialization { of, .. }

@@ -6,6 +6,7 @@ use crate::component::TypeName;
 use crate::id::{MappingKey, Name};
 use crate::json::CanonicalJson;
 use crate::metadata::MetadataEntry;
+use crate::value::ArtifactRef;
 
 /// How grave a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,6 +117,25 @@ pub struct TypeChecked {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// What it adds: counts, offending rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<MetadataEntry>,
+}
+
+/// The value of an input that an IO manager loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadedValue {
+    /// The input port.
+    pub port: Name,
+    /// The IO manager.
+    pub manager: Name,
+    /// Where it keeps the value.
+    pub locator: CanonicalJson,
+    /// What was loaded.
+    pub artifact: ArtifactRef,
+    /// What tells that it has not changed since, as the manager says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// What the manager adds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<MetadataEntry>,
 }

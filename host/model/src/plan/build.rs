@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::flatten::Builder;
 use super::{BaseType, IoManagerSpec, Plan, ResourceSpec, TypeCheck};
 use crate::component::{ComponentDescription, TypeName};
-use crate::definitions::{Definitions, Environment, Job, Named, Setting};
+use crate::definitions::{Definitions, Environment, IoManagerDefinition, Job, Named, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::digest::Digest;
 use crate::error::Code;
@@ -198,7 +198,7 @@ impl<'a> Surroundings<'a> {
         own.or_else(|| self.definitions.resources.get(name)).map(|entry| &entry.value)
     }
 
-    pub(super) fn io_manager(&self, name: &str) -> Option<&'a IoManagerSpec> {
+    pub(super) fn io_manager(&self, name: &str) -> Option<&'a IoManagerDefinition> {
         let own = self.environment.and_then(|environment| environment.io_managers.get(name));
         own.or_else(|| self.definitions.io_managers.get(name)).map(|entry| &entry.value)
     }

@@ -75,7 +75,7 @@ pub(super) fn check(
         return match node.filter(|_| given.as_object().is_some_and(|given| !given.is_empty())) {
             Some(node) => {
                 found.push(
-                    Diagnostic::error(Code::ConfigInvalid, format!("the op of `{step}` takes no config"))
+                    Diagnostic::error(Code::ConfigInvalid, format!("`{step}` takes no config"))
                         .at(&node.place, "remove this")
                         .at(home, "this op"),
                 );

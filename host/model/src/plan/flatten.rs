@@ -1,8 +1,9 @@
 //! Nested graphs laid flat, in topological order: every step of the file becomes steps of the plan, at its path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::bind::Who;
 use super::build::{Built, MAX_STEPS, Planning, Surroundings};
 use super::types::Known;
 use super::wire::{Feeding, Wire};
@@ -31,6 +32,10 @@ pub(super) struct Builder<'a> {
     schemas: BTreeMap<(&'a Name, &'a Name), Option<Rc<Schema>>>,
     /// Types of the definitions that ports are of.
     pub(super) types: BTreeMap<&'a str, Known>,
+    /// IO managers that were looked at.
+    pub(super) managers: BTreeSet<&'a Name>,
+    /// What keeps outputs for which nothing is said.
+    pub(super) default_manager: &'a Name,
     settings: BTreeMap<&'a str, Vec<&'a Setting>>,
     used_settings: usize,
     graphs: usize,
@@ -76,6 +81,14 @@ pub(super) struct Site<'a> {
     pub(super) path: StepPath,
 }
 
+impl<'a> Site<'a> {
+    /// The op, as one who needs resources.
+    pub(super) fn who(&self) -> Who<'a> {
+        let (component, name) = (self.component_name, self.op.name.as_str());
+        Who { what: "op", component, name, place: &self.definition.body_place }
+    }
+}
+
 impl<'a> Builder<'a> {
     pub(super) fn new(
         surroundings: Surroundings<'a>,
@@ -96,6 +109,8 @@ impl<'a> Builder<'a> {
             homes: Vec::new(),
             schemas: BTreeMap::new(),
             types: BTreeMap::new(),
+            managers: BTreeSet::new(),
+            default_manager: surroundings.definitions.default_manager(),
             settings,
             used_settings: 0,
             graphs: 0,
@@ -371,6 +386,7 @@ impl<'a> Builder<'a> {
             }
             Feed::Value(node) => Wire::Value(node),
             Feed::Artifact(digest) => Wire::Artifact { digest: *digest, place: &feed.place },
+            Feed::Load { manager, locator } => Wire::Outside { manager, locator, place: &feed.place },
         }
     }
 
@@ -385,7 +401,12 @@ impl<'a> Builder<'a> {
         match inputs.get(name.as_str())? {
             Wire::Slot { slot, .. } => Some(*slot),
             Wire::Broken => None,
-            Wire::Absent | Wire::FanIn { .. } | Wire::Collect { .. } | Wire::Value(_) | Wire::Artifact { .. } => {
+            Wire::Absent
+            | Wire::FanIn { .. }
+            | Wire::Collect { .. }
+            | Wire::Value(_)
+            | Wire::Artifact { .. }
+            | Wire::Outside { .. } => {
                 self.found.push(
                     Diagnostic::error(
                         Code::BadReference,

@@ -9,6 +9,7 @@ mod build;
 pub(crate) mod config;
 mod driver;
 mod flatten;
+mod managers;
 mod narrow;
 mod outline;
 mod types;
@@ -30,6 +31,7 @@ use crate::value::{ValueRef, Yielded};
 
 pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
 pub use driver::{KeyValueDriver, ModelRegistryDriver};
+pub use managers::{ComponentManager, IoManagerSpec, OutsideValue};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use types::TypeCheck;
@@ -69,6 +71,11 @@ pub enum Source {
         /// Its bytes, when they are in the definitions and have to be stored before the run starts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
+    },
+    /// Outside: an IO manager loads it when the step starts.
+    Outside {
+        /// What, and from where.
+        value: Box<OutsideValue>,
     },
     /// An output of a step that is not mapped.
     Output {
@@ -272,21 +279,6 @@ impl ResourceSpec {
     }
 }
 
-/// An IO manager of the definitions, in the environment of the plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum IoManagerSpec {
-    /// The yard's artifact store: content-addressed, memoised. Keeps nothing else.
-    Artifacts,
-    /// Readable files in an object store, beside the artifact.
-    ObjectStore {
-        /// Where, absolute.
-        url: String,
-        /// The path of each value below `url`, with `{job}`, `{run}`, `{step}`, `{output}`, `{key}`.
-        path: String,
-    },
-}
-
 /// A resource that one step may use, under the name that the op's author gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
@@ -396,6 +388,14 @@ impl Step {
             .all(|output| matches!(plan.io_managers.get(&output.io_manager), Some(IoManagerSpec::Artifacts) | None))
     }
 
+    /// What its inputs are loaded from outside, in their order.
+    pub fn outside(&self) -> impl Iterator<Item = &OutsideValue> {
+        self.inputs.iter().filter_map(|input| match &input.source {
+            Source::Outside { value } => Some(&**value),
+            _ => None,
+        })
+    }
+
     /// The steps that it needs: for its inputs, for its order, for the items that it is mapped over. With repetitions.
     pub fn dependencies(&self) -> impl Iterator<Item = StepIx> + '_ {
         let over = self.mapped_over.iter().map(|slot| slot.step);
@@ -406,7 +406,7 @@ impl Step {
     pub fn sources(&self) -> impl Iterator<Item = OutputSlot> + '_ {
         self.inputs.iter().flat_map(|input| {
             match &input.source {
-                Source::Unconnected | Source::Given { .. } => &[],
+                Source::Unconnected | Source::Given { .. } | Source::Outside { .. } => &[],
                 Source::Output { slot }
                 | Source::Item { slot }
                 | Source::SameKey { slot }
@@ -446,7 +446,7 @@ pub struct Plan {
     /// The secrets whose bytes steps may see: where they are, never what they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, SecretSpec>,
-    /// The IO managers that keep outputs.
+    /// The IO managers that keep outputs, and that load inputs from outside.
     pub io_managers: BTreeMap<Name, IoManagerSpec>,
     /// How the values of types that have a check are checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -117,7 +117,7 @@ impl<'a> Narrowing<'a> {
         let mut items = Items::None;
         for input in &step.inputs {
             match &input.source {
-                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => {}
+                Source::Unconnected | Source::Given { .. } | Source::Outside { .. } | Source::Item { .. } => {}
                 Source::SameKey { slot } => items.join(self.run[slot.step.index()].clone()),
                 Source::Output { slot } | Source::Collect { slot } if runs(slot.step) => return self.all(ix),
                 Source::FanIn { slots } if slots.iter().any(|slot| runs(slot.step)) => return self.all(ix),
@@ -328,7 +328,7 @@ fn renumber(step: &mut Step, new: &HashMap<StepIx, StepIx>) {
     };
     for input in &mut step.inputs {
         match &mut input.source {
-            Source::Unconnected | Source::Given { .. } => {}
+            Source::Unconnected | Source::Given { .. } | Source::Outside { .. } => {}
             Source::Output { slot } | Source::Item { slot } | Source::SameKey { slot } | Source::Collect { slot } => {
                 renumbered(slot);
             }

@@ -1,14 +1,14 @@
 //! Wires: what comes into an input, whether it fits, and over what a step is mapped.
 
 use super::flatten::{Builder, Site};
-use super::{BaseType, OutputSlot, Source, StepInput, StepOutput, Trigger, config};
+use super::{BaseType, IoManagerSpec, OutputSlot, OutsideValue, Source, StepInput, StepOutput, Trigger, config};
 use crate::component::{InputDefinition, OpDefinition, TypeName};
 use crate::definitions::Located;
 use crate::definitions::tree::{Node, Value};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::digest::Digest;
 use crate::error::Code;
-use crate::id::MediaType;
+use crate::id::{MediaType, Name};
 use crate::json::CanonicalJson;
 use crate::value::{ArtifactRef, ValueRef};
 
@@ -30,6 +30,11 @@ pub(super) enum Wire<'a> {
     Value(&'a Node),
     Artifact {
         digest: Digest,
+        place: &'a Place,
+    },
+    Outside {
+        manager: &'a Located<Name>,
+        locator: &'a Node,
         place: &'a Place,
     },
     /// An optional input of a graph that is not connected.
@@ -57,6 +62,12 @@ struct Plug<'s, 'a> {
 impl Plug<'_, '_> {
     fn name(&self) -> String {
         format!("the input `{}` of `{}`", self.port.name, self.site.path)
+    }
+
+    /// What bytes that nothing is said of are taken for.
+    fn first_media_type(&self) -> MediaType {
+        let octets = || MediaType::new("application/octet-stream").expect("a media type");
+        self.port.media_types.first().cloned().unwrap_or_else(octets)
     }
 }
 
@@ -113,7 +124,7 @@ impl<'a> Builder<'a> {
         let Some(when) = site.definition.when.as_ref().filter(|when| when.value != Trigger::AllSuccess) else { return };
         for input in inputs.iter().filter(|input| !(input.optional || input.many)) {
             let may_be_absent = match input.source {
-                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => false,
+                Source::Unconnected | Source::Given { .. } | Source::Outside { .. } | Source::Item { .. } => false,
                 Source::Output { .. } | Source::SameKey { .. } | Source::FanIn { .. } | Source::Collect { .. } => true,
             };
             if may_be_absent {
@@ -227,6 +238,7 @@ impl<'a> Builder<'a> {
             }
             Wire::Value(node) => self.value(plug, node),
             Wire::Artifact { digest, place } => self.artifact(plug, digest, place),
+            Wire::Outside { manager, locator, place } => self.outside(plug, manager, locator, place),
         }
     }
 
@@ -382,11 +394,7 @@ impl<'a> Builder<'a> {
     }
 
     fn artifact(&mut self, plug: &Plug<'_, 'a>, digest: &Digest, place: &Place) -> Source {
-        if plug.base == BaseType::Nothing {
-            self.found.push(
-                Diagnostic::error(Code::TypeMismatch, format!("{} takes no bytes", plug.name()))
-                    .at(place, "to order steps without data use `after`"),
-            );
+        if !self.takes_bytes(plug, place) {
             return Source::Unconnected;
         }
         let Some(size) = self.planning.artifacts.size(digest) else {
@@ -397,10 +405,58 @@ impl<'a> Builder<'a> {
             );
             return Source::Unconnected;
         };
-        let octets = || MediaType::new("application/octet-stream").expect("a media type");
-        let media_type = plug.port.media_types.first().cloned().unwrap_or_else(octets);
+        let media_type = plug.first_media_type();
         let artifact = ArtifactRef { digest: *digest, size };
         Source::Given { value: ValueRef::plain(artifact, plug.port.type_name.clone(), media_type).into(), text: None }
+    }
+
+    /// A value that an IO manager loads when the step starts.
+    fn outside(&mut self, plug: &Plug<'_, 'a>, manager: &'a Located<Name>, locator: &Node, place: &Place) -> Source {
+        if !self.takes_bytes(plug, place) {
+            return Source::Unconnected;
+        }
+        self.use_manager(&manager.value);
+        match self.built.io_managers.get(&manager.value) {
+            // What is wrong with it was said.
+            None => return Source::Unconnected,
+            Some(IoManagerSpec::Artifacts) => {
+                let message = format!("the IO manager `{}` keeps nothing outside", manager.value);
+                self.found.push(
+                    Diagnostic::error(Code::BadReference, message)
+                        .at(&manager.place, "of kind `artifacts`")
+                        .help("a value of the artifact store is taken with `{ artifact: \"b3:…\" }`"),
+                );
+                return Source::Unconnected;
+            }
+            Some(IoManagerSpec::ObjectStore { .. } | IoManagerSpec::Mlflow { .. } | IoManagerSpec::Component(_)) => {}
+        }
+        let locator = match config::to_json(locator) {
+            Ok(locator) => locator,
+            Err(problem) => {
+                self.found.push(problem.diagnostic("this locator"));
+                return Source::Unconnected;
+            }
+        };
+        let value = OutsideValue {
+            manager: manager.value.clone(),
+            locator,
+            type_name: plug.port.type_name.clone(),
+            base: plug.base,
+            media_type: plug.first_media_type(),
+        };
+        Source::Outside { value: Box::new(value) }
+    }
+
+    /// Whether an input takes bytes. What cannot be put into it was said.
+    fn takes_bytes(&mut self, plug: &Plug<'_, 'a>, place: &Place) -> bool {
+        let takes = plug.base != BaseType::Nothing;
+        if !takes {
+            self.found.push(
+                Diagnostic::error(Code::TypeMismatch, format!("{} takes no bytes", plug.name()))
+                    .at(place, "to order steps without data use `after`"),
+            );
+        }
+        takes
     }
 }
 

@@ -150,6 +150,7 @@ impl RunState {
                 }
             }
             RunEvent::StepInput { of, .. }
+            | RunEvent::LoadedInput { of, .. }
             | RunEvent::TypeCheckFailure { of, .. }
             | RunEvent::AssetMaterialization { of, from_memo: false, .. }
             | RunEvent::AssetObservation { of, from_memo: false, .. }

@@ -93,7 +93,7 @@ impl RunState {
     fn is_something_there(&self, id: &InstanceId) -> bool {
         let step = self.plan.step(id.step);
         let of_inputs = step.inputs.iter().any(|input| match &input.source {
-            Source::Unconnected | Source::Given { .. } => false,
+            Source::Unconnected | Source::Given { .. } | Source::Outside { .. } => false,
             Source::FanIn { slots } => slots.iter().any(|slot| {
                 self.single(slot.step).is_some_and(|producer| self.slot_fate(producer, *slot) == Fate::Yielded)
             }),
@@ -140,7 +140,8 @@ impl RunState {
             .map(|(_, instance)| instance)
     }
 
-    /// The values on the inputs of a step that is ready, in port order. Ports of type `nothing` are left out.
+    /// The values on the inputs of a step that is ready, in port order. Ports of type `nothing` are left out. Of those that
+    /// are outside, nobody has asked for a fingerprint.
     #[must_use]
     pub fn bind(&self, id: &InstanceId) -> Vec<BoundInput> {
         let mut bound = Vec::new();
@@ -148,6 +149,12 @@ impl RunState {
             let mut values = Vec::new();
             match &input.source {
                 Source::Unconnected => {}
+                Source::Outside { value } => {
+                    let (value, many) = (value.clone(), input.many);
+                    let outside = Bound::Outside { value, many, fingerprint: None };
+                    bound.push(BoundInput { port: input.port.clone(), bound: outside });
+                    continue;
+                }
                 Source::Given { value, .. } => values.push(ValueRef::clone(value)),
                 Source::Output { slot } => {
                     values.extend(self.single(slot.step).and_then(|producer| self.plain(producer, *slot)))
@@ -177,7 +184,7 @@ impl RunState {
 
     fn carries_nothing(&self, source: &Source) -> bool {
         let slot = match source {
-            Source::Unconnected | Source::Given { .. } => return false,
+            Source::Unconnected | Source::Given { .. } | Source::Outside { .. } => return false,
             Source::Output { slot } | Source::Item { slot } | Source::SameKey { slot } | Source::Collect { slot } => {
                 Some(slot)
             }
@@ -235,7 +242,7 @@ impl RunState {
 
     fn input_fate(&self, id: &InstanceId, input: &StepInput) -> Fate {
         match &input.source {
-            Source::Unconnected | Source::Given { .. } => Fate::Yielded,
+            Source::Unconnected | Source::Given { .. } | Source::Outside { .. } => Fate::Yielded,
             // Looked at with the producer of the items, above.
             Source::Item { .. } => Fate::Yielded,
             Source::Output { slot } => {

@@ -38,7 +38,7 @@ impl Wiring {
             for input in &step.inputs {
                 let whole = |slot: &OutputSlot| (slot.step, Edge::Whole);
                 match &input.source {
-                    Source::Unconnected | Source::Given { .. } | Source::Item { .. } => {}
+                    Source::Unconnected | Source::Given { .. } | Source::Outside { .. } | Source::Item { .. } => {}
                     Source::SameKey { slot } => edges.push((slot.step, Edge::SameKey)),
                     Source::Output { slot } | Source::Collect { slot } => edges.push(whole(slot)),
                     Source::FanIn { slots } => edges.extend(slots.iter().map(whole)),

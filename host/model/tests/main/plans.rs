@@ -35,6 +35,7 @@ fn outline(plan: &Plan) -> String {
         From::Given { value, text } => {
             format!("{} {}", value.media_type, text.clone().unwrap_or_else(|| value.artifact.digest.to_string()))
         }
+        From::Outside { value } => format!("{} of {} as {}", value.locator, value.manager, value.media_type),
         From::Output { slot: from } => slot(from),
         From::Item { slot: from } => format!("item of {}", slot(from)),
         From::SameKey { slot: from } => format!("same key of {}", slot(from)),

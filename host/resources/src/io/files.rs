@@ -2,18 +2,20 @@
 
 use async_trait::async_trait;
 use opyard_model::digest::Digest;
+use opyard_model::error::{Code, Failure};
 use opyard_model::json::CanonicalJson;
 use opyard_model::plan::Access;
 use opyard_model::value::{ArtifactRef, ValueRef};
 use opyard_store::artifact::{ArtifactReader, ArtifactWriter};
 use opyard_store::error::{StoreError, StoreErrorKind};
-use opyard_store::io_manager::{IoManager, Slot};
+use opyard_store::io_manager::{IoManager, Loaded, Slot, Stored};
 use opyard_store::object::Objects;
 use serde::{Deserialize, Serialize};
 
 use super::template::PathTemplate;
-use crate::blob::MAX_CHUNK;
-use crate::error::{ResourceError, store_error};
+use super::{failed, locator, refused};
+use crate::blob::{BlobReader, BlobWriter, MAX_CHUNK};
+use crate::error::ResourceError;
 use crate::object_store::{ObjectStoreResource, PutMode};
 
 const KEEPING: &str = "keeping an output";
@@ -26,13 +28,15 @@ pub struct Files {
     template: PathTemplate,
 }
 
-/// How a kept value is found again.
+/// How a value is found. What was kept is known by its size and digest too; what others put there need not be.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Locator {
     path: String,
-    size: u64,
-    digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
 }
 
 impl Files {
@@ -43,13 +47,51 @@ impl Files {
     }
 }
 
-fn invalid(context: &str, reason: impl std::fmt::Display) -> StoreError {
-    StoreError::new(context, StoreErrorKind::Invalid(reason.to_string()))
+/// Writes a stored value out, piece by piece.
+pub(super) async fn copy_out(mut bytes: Box<dyn ArtifactReader>, writer: &mut BlobWriter) -> Result<(), Failure> {
+    let ArtifactRef { digest, size } = bytes.artifact();
+    let mut offset = 0;
+    while offset < size {
+        let chunk = bytes.read_at(offset, MAX_CHUNK).await.map_err(|error| error.to_failure())?;
+        if chunk.is_empty() {
+            return Err(StoreError::new(KEEPING, StoreErrorKind::Corrupt(digest)).to_failure());
+        }
+        offset += chunk.len() as u64;
+        writer.write(chunk).await.map_err(|error| failed(KEEPING, error))?;
+    }
+    Ok(())
 }
 
-/// Reads a locator. Its path is checked again where it is used: it comes from a database.
-fn locator(context: &str, json: &CanonicalJson) -> Result<Locator, StoreError> {
-    serde_json::from_str(json.as_str()).map_err(|_| invalid(context, "a locator that this IO manager did not make"))
+/// Reads an object into the artifact store, piece by piece. `expected` is what it has to be, if that is known; `what` names
+/// it in a message.
+pub(super) async fn copy_in(
+    mut reader: BlobReader,
+    mut into: Box<dyn ArtifactWriter>,
+    expected: (Option<u64>, Option<Digest>),
+    what: &str,
+) -> Result<Loaded, Failure> {
+    let changed = || {
+        let text = format!("{LOADING}: '{what}' is not what was kept there: it was changed since");
+        Failure::new(Code::IoManagerFailed, text)
+    };
+    if expected.0.is_some_and(|size| size != reader.meta().size) {
+        return Err(changed());
+    }
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        let chunk = reader.read(u32::MAX).await.map_err(|error| failed(LOADING, error))?;
+        if chunk.is_empty() {
+            break;
+        }
+        hasher.update(&chunk);
+        into.write(chunk).await.map_err(|error| error.to_failure())?;
+    }
+    let found = Digest::from_bytes(*hasher.finalize().as_bytes());
+    if expected.1.is_some_and(|digest| digest != found) {
+        return Err(changed());
+    }
+    let artifact = into.finish().await.map_err(|error| error.to_failure())?.artifact;
+    Ok(Loaded { artifact, metadata: Vec::new() })
 }
 
 #[async_trait]
@@ -58,60 +100,45 @@ impl IoManager for Files {
         &self,
         slot: &Slot,
         _value: &ValueRef,
-        bytes: &mut dyn ArtifactReader,
-    ) -> Result<CanonicalJson, StoreError> {
-        let wrong = |error: ResourceError| store_error(KEEPING, error);
+        bytes: Box<dyn ArtifactReader>,
+    ) -> Result<Stored, Failure> {
+        let wrong = |error: ResourceError| failed(KEEPING, error);
         let path = self.template.path(slot).map_err(wrong)?;
         let ArtifactRef { digest, size } = bytes.artifact();
         let mut writer = self.store.put(path.as_str(), PutMode::Overwrite).map_err(wrong)?;
-        let mut offset = 0;
-        while offset < size {
-            let chunk = bytes.read_at(offset, MAX_CHUNK).await?;
-            if chunk.is_empty() {
-                return Err(StoreError::new(KEEPING, StoreErrorKind::Corrupt(digest)));
-            }
-            offset += chunk.len() as u64;
-            writer.write(chunk).await.map_err(wrong)?;
-        }
+        copy_out(bytes, &mut writer).await?;
         writer.commit().await.map_err(wrong)?;
-        let locator = Locator { path: path.as_str().to_owned(), size, digest };
-        let json = serde_json::to_value(locator).map_err(|error| invalid(KEEPING, error))?;
-        CanonicalJson::new(&json).map_err(|error| invalid(KEEPING, error))
+        let kept = Locator { path: path.as_str().to_owned(), size: Some(size), digest: Some(digest) };
+        Ok(Stored { locator: locator::write(KEEPING, &kept)?, metadata: Vec::new() })
     }
 
-    async fn load_input(&self, json: &CanonicalJson, into: &mut dyn ArtifactWriter) -> Result<(), StoreError> {
-        let wrong = |error: ResourceError| store_error(LOADING, error);
-        let Locator { path, size, digest } = locator(LOADING, json)?;
-        let mut reader = self.store.get(&path).await.map_err(wrong)?;
-        let changed = || invalid(LOADING, format!("'{path}' is not what was kept there: it was changed since"));
-        if reader.meta().size != size {
-            return Err(changed());
-        }
-        let mut hasher = blake3::Hasher::new();
-        loop {
-            let chunk = reader.read(u32::MAX).await.map_err(wrong)?;
-            if chunk.is_empty() {
-                break;
-            }
-            hasher.update(&chunk);
-            into.write(chunk).await?;
-        }
-        if hasher.finalize().as_bytes() == digest.as_bytes() { Ok(()) } else { Err(changed()) }
+    async fn load_input(
+        &self,
+        _slot: &Slot,
+        json: &CanonicalJson,
+        into: Box<dyn ArtifactWriter>,
+    ) -> Result<Loaded, Failure> {
+        let Locator { path, size, digest } = locator::read(LOADING, json)?;
+        let reader = self.store.get(&path).await.map_err(|error| match error {
+            ResourceError::NotFound => refused(LOADING, format!("there is no '{path}'")),
+            error => failed(LOADING, error),
+        })?;
+        copy_in(reader, into, (size, digest), &path).await
     }
 
-    async fn fingerprint(&self, json: &CanonicalJson) -> Result<Option<String>, StoreError> {
+    async fn fingerprint(&self, json: &CanonicalJson) -> Result<Option<String>, Failure> {
         let context = "looking at a kept value";
-        let Locator { path, .. } = locator(context, json)?;
+        let Locator { path, .. } = locator::read(context, json)?;
         match self.store.head(&path).await {
             Ok(meta) => Ok(Some(meta.etag.unwrap_or_else(|| format!("{}-{}", meta.size, meta.last_modified_ms)))),
             Err(ResourceError::NotFound) => Ok(None),
-            Err(error) => Err(store_error(context, error)),
+            Err(error) => Err(failed(context, error)),
         }
     }
 
-    async fn forget(&self, json: &CanonicalJson) -> Result<(), StoreError> {
+    async fn forget(&self, json: &CanonicalJson) -> Result<(), Failure> {
         let context = "forgetting a value";
-        let Locator { path, .. } = locator(context, json)?;
-        self.store.remove(&path).await.map_err(|error| store_error(context, error))
+        let Locator { path, .. } = locator::read(context, json)?;
+        self.store.remove(&path).await.map_err(|error| failed(context, error))
     }
 }

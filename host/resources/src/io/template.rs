@@ -107,17 +107,19 @@ impl PathTemplate {
     /// # Errors
     /// `Invalid` when it is too long, or when the items of a dynamic output would overwrite each other.
     pub fn path(&self, slot: &Slot) -> Result<ObjectPath, ResourceError> {
-        if !slot.keys.is_empty() && !self.has(Placeholder::Key) {
-            let reason = format!("'{}.{}' has several items, and the path has no '{{key}}'", slot.step, slot.output);
+        let keys: Vec<_> = slot.keys().map(|key| key.as_str()).collect();
+        if !keys.is_empty() && !self.has(Placeholder::Key) {
+            let (step, port) = (&slot.step.path, &slot.port);
+            let reason = format!("'{step}.{port}' has several items, and the path has no '{{key}}'");
             return Err(ResourceError::Invalid(reason));
         }
         ObjectPath::parse(&self.fill(|placeholder| match placeholder {
             Placeholder::Job => slot.job.to_string(),
             Placeholder::Run => slot.run.to_string(),
-            Placeholder::Step => slot.step.to_string(),
-            Placeholder::Output => slot.output.to_string(),
-            Placeholder::Key if slot.keys.is_empty() => "_".to_owned(),
-            Placeholder::Key => slot.keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join("."),
+            Placeholder::Step => slot.step.path.to_string(),
+            Placeholder::Output => slot.port.to_string(),
+            Placeholder::Key if keys.is_empty() => "_".to_owned(),
+            Placeholder::Key => keys.join("."),
         }))
     }
 }

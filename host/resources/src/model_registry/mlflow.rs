@@ -8,6 +8,7 @@
 
 mod artifacts;
 mod client;
+mod runs;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use serde_json::json;
 pub(crate) use artifacts::{ArtifactReader, ArtifactWriter};
 use client::Request;
 pub(crate) use client::{Mlflow, client};
+pub(crate) use runs::{Holding, place};
 
 use super::draft::{Claim, Written, digest_of};
 use super::{MAX_ALIASES, MAX_FILES, MAX_METADATA, ModelVersion, Selector};
@@ -99,6 +101,8 @@ struct Run {
 struct RunInfo {
     run_id: String,
     artifact_uri: String,
+    #[serde(default)]
+    lifecycle_stage: String,
 }
 
 fn strange(what: &str) -> ResourceError {
@@ -236,31 +240,12 @@ impl Mlflow {
         self.tell("setting an alias", Request::Post("registered-models/alias", body)).await
     }
 
-    /// The experiment, made if there is none.
-    async fn experiment(&self) -> Result<String, ResourceError> {
-        let context = "looking for the experiment";
-        for _ in 0..2 {
-            let asked = [("experiment_name", EXPERIMENT)];
-            match self.ask::<ExperimentAnswer>(context, Request::Get("experiments/get-by-name", &asked)).await {
-                Ok(answer) => return Ok(answer.experiment.experiment_id),
-                Err(ResourceError::NotFound) => {}
-                Err(error) => return Err(error),
-            }
-            match self.tell(context, Request::Post("experiments/create", json!({ "name": EXPERIMENT }))).await {
-                // Somebody else was first.
-                Ok(()) | Err(ResourceError::Conflict) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(strange("no experiment of that name, though there is one"))
-    }
-
     /// A run that takes the files of a new version.
     pub(super) async fn begin(&self, model: &Name) -> Result<Making, ResourceError> {
-        let experiment = self.experiment().await?;
+        let experiment = self.experiment_named(EXPERIMENT).await?;
         let body = json!({ "experiment_id": experiment, "run_name": format!("register {model}") });
         let answer: RunAnswer = self.ask("beginning a run", Request::Post("runs/create", body)).await?;
-        let RunInfo { run_id, artifact_uri } = answer.run.info;
+        let RunInfo { run_id, artifact_uri, .. } = answer.run.info;
         let root = ObjectPath::parse(&format!("{}/model", proxied(&artifact_uri)?.as_str()))?;
         Ok(Making { server: self.clone(), run: run_id, source: format!("{artifact_uri}/model"), root })
     }

@@ -1,6 +1,6 @@
 use std::path::{Component, PathBuf};
 
-use opyard_model::id::{MappingKey, Name, StepPath};
+use opyard_model::id::{MappingKey, Name, StepKey, StepPath};
 use opyard_store::conformance::samples::run;
 use opyard_store::io_manager::Slot;
 use proptest::prelude::*;
@@ -56,9 +56,13 @@ fn slot(keys: &[&str]) -> Slot {
     Slot {
         job: Name::new("train").unwrap(),
         run: run(1),
-        step: StepPath::new("eval.score").unwrap(),
-        output: Name::new("card").unwrap(),
-        keys: keys.iter().map(|key| MappingKey::new(key).unwrap()).collect(),
+        step: StepKey {
+            path: StepPath::new("eval.score").unwrap(),
+            mapping: keys.iter().map(|key| MappingKey::new(key).unwrap()).collect(),
+        },
+        port: Name::new("card").unwrap(),
+        type_name: Name::new("text").unwrap(),
+        item: None,
     }
 }
 

@@ -30,9 +30,7 @@ pub(crate) async fn commit(state: &mut HostState, draft: Draft) -> Answer<()> {
     let (output, op) = (draft.output, state.op()?);
     match op.commit(draft, &outbox).await {
         Ok(()) => Ok(Ok(())),
-        Err(CommitError::Already) => {
-            Ok(Err(IoError::AlreadyCommitted(op.call.outputs[output].output.port.to_string())))
-        }
+        Err(CommitError::Already) => Ok(Err(IoError::AlreadyCommitted(op.call.outputs[output].port.to_string()))),
         Err(CommitError::Wrong(failure)) => Err(Stop::new(failure).into()),
         Err(CommitError::Store(error)) => Ok(Err(state.unavailable(&error)?)),
     }
@@ -48,13 +46,8 @@ async fn open(state: &mut HostState, input: usize, nth: usize) -> Answer<Reader>
     let op = state.op()?;
     let value = &op.call.inputs[input].bound.values()[nth];
     let size = value.artifact.size;
-    // The only IO managers that a request describes are those of its outputs.
-    let manager = value.kept.as_ref().and_then(|kept| {
-        let bound = op.call.outputs.iter().find(|bound| bound.output.io_manager == kept.manager)?;
-        Some(&bound.manager)
-    });
     let opened = async {
-        let mut reader = op.keeper.open(value, manager).await?;
+        let mut reader = op.keeper.open(value).await?;
         Ok(if size <= MAX_PACKED as u64 {
             Source::Small(reader.read_at(0, MAX_PACKED).await?)
         } else {
@@ -71,7 +64,7 @@ async fn open(state: &mut HostState, input: usize, nth: usize) -> Answer<Reader>
 fn start(state: &mut HostState, port: &str, key: Option<&str>) -> Answer<Draft> {
     let op = state.op()?;
     let Some(output) = op.output(port) else { return unknown(port) };
-    let bound = &op.call.outputs[output].output;
+    let bound = &op.call.outputs[output];
     if bound.dynamic != key.is_some() {
         return unknown(port);
     }
@@ -136,7 +129,7 @@ impl Host for Doorway<'_, Io> {
     async fn output(&mut self, port: String) -> Answer<Resource<Writer>> {
         let state = self.enter()?;
         match start(state, &port, None)? {
-            Ok(draft) => Ok(Ok(state.table.push(Writer(draft))?)),
+            Ok(draft) => Ok(Ok(state.table.push(Writer::Output(draft))?)),
             Err(error) => Ok(Err(error)),
         }
     }
@@ -144,7 +137,7 @@ impl Host for Doorway<'_, Io> {
     async fn dynamic_output(&mut self, port: String, mapping_key: String) -> Answer<Resource<Writer>> {
         let state = self.enter()?;
         match start(state, &port, Some(&mapping_key))? {
-            Ok(draft) => Ok(Ok(state.table.push(Writer(draft))?)),
+            Ok(draft) => Ok(Ok(state.table.push(Writer::Output(draft))?)),
             Err(error) => Ok(Err(error)),
         }
     }

@@ -10,6 +10,7 @@ use crate::guard::Limit;
 use crate::host::grant::{Answer, granted, limited};
 use crate::host::http_client::{entry, failed};
 use crate::metadata::short;
+use crate::state::Holder;
 
 impl Host for Doorway<'_, Secrets> {
     async fn reveal(&mut self, key: String) -> Answer<Vec<u8>> {
@@ -20,8 +21,8 @@ impl Host for Doorway<'_, Secrets> {
             Ok(secret) => secret,
             Err(failure) => return Ok(Err(failed(state, &key, failure))),
         };
-        let op = state.op()?.call.op.clone();
-        let message = format!("the op `{op}` was shown the secret `{}`", granted.name);
+        let Holder { what, name, .. } = state.holder()?;
+        let message = format!("the {what} `{name}` was shown the secret `{}`", granted.name);
         let metadata = vec![entry("key", &short(&key)), entry("secret", granted.name.as_str())];
         // An op that has filled the log with events of its own is shown nothing more.
         if !state.outbox.audit(Saying::Audited { message, metadata }) {

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use opyard_model::error::Code;
-use opyard_store::artifact::ArtifactReader;
+use opyard_model::metadata::MetadataEntry;
+use opyard_store::artifact::{ArtifactReader, ArtifactWriter};
 use opyard_store::crash::{self, CrashPoint};
 use opyard_store::error::StoreError;
+use opyard_store::io_manager::Loaded;
 use wasmtime::component::Resource;
 
 use crate::bindings::opyard::op::types::{self, IoError};
@@ -51,11 +53,30 @@ impl Reader {
     }
 }
 
-/// A value on its way to an output. Dropped before it is committed, it leaves nothing.
+/// A value on its way. Dropped before it is committed, it leaves nothing.
 #[expect(unreachable_pub, reason = "the generated bindings name it")]
-pub struct Writer(pub(crate) Draft);
+pub enum Writer {
+    /// To an output.
+    Output(Draft),
+    /// From an IO manager to an input.
+    Loaded(Incoming),
+}
+
+/// A value that an IO manager loads.
+pub(crate) struct Incoming {
+    pub(crate) into: Box<dyn ArtifactWriter>,
+    pub(crate) metadata: Vec<MetadataEntry>,
+}
 
 impl Host for Doorway<'_, Values> {}
+
+/// What cannot be stored ends an IO manager: whether that is its fault or the store's, there is nothing that it could do.
+fn loaded(done: Result<(), StoreError>) -> wasmtime::Result<Result<(), IoError>> {
+    match done {
+        Ok(()) => Ok(Ok(())),
+        Err(error) => Err(Stop::new(error.to_failure()).into()),
+    }
+}
 
 async fn read(
     state: &mut HostState,
@@ -137,8 +158,11 @@ impl HostWriter for Doorway<'_, Values> {
         }
         crash::point(CrashPoint::OutputUploading);
         let HostState { table, work, guard, .. } = state;
-        let Writer(draft) = table.get_mut(&this)?;
-        // Only an op has writers.
+        let draft = match table.get_mut(&this)? {
+            Writer::Output(draft) => draft,
+            Writer::Loaded(incoming) => return loaded(incoming.into.write(Bytes::from(bytes)).await),
+        };
+        // Only an op has outputs.
         let Work::Op(op) = work else { return Err(Stop::because(Code::Invariant, "a writer without an op").into()) };
         match op.write(draft, bytes, &guard.flows).await {
             Ok(()) => Ok(Ok(())),
@@ -160,15 +184,24 @@ impl HostWriter for Doorway<'_, Values> {
         if let Err(limit) = state.guard.take_metadata(taken.bytes) {
             return Ok(Err(state.limited(limit)));
         }
-        let Writer(draft) = state.table.get_mut(&this)?;
-        draft.metadata.extend(taken.entries);
+        let metadata = match state.table.get_mut(&this)? {
+            Writer::Output(draft) => &mut draft.metadata,
+            Writer::Loaded(incoming) => &mut incoming.metadata,
+        };
+        metadata.extend(taken.entries);
         Ok(Ok(()))
     }
 
     async fn commit(&mut self, this: Resource<Writer>) -> wasmtime::Result<Result<(), IoError>> {
         let state = self.enter()?;
-        let Writer(draft) = state.table.delete(this)?;
-        commit(state, draft).await
+        let Incoming { into, metadata } = match state.table.delete(this)? {
+            Writer::Output(draft) => return commit(state, draft).await,
+            Writer::Loaded(incoming) => incoming,
+        };
+        let Work::Manage(management) = &mut state.work else {
+            return Err(Stop::because(Code::Invariant, "a value is loaded without an IO manager").into());
+        };
+        loaded(into.finish().await.map(|put| management.loaded(Loaded { artifact: put.artifact, metadata })))
     }
 
     async fn drop(&mut self, this: Resource<Writer>) -> wasmtime::Result<()> {

@@ -1,6 +1,6 @@
 //! A sandbox over a store in a folder of its own, and components made of a few lines of WebAssembly text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{BaseType, IoManagerSpec, StepOutput};
 use opyard_model::step::{
-    Bound, BoundInput, BoundOutput, Call, OpCall, Said, Saying, StepExecutor as _, StepIdentity, StepOutcome,
+    Bound, BoundInput, BoundManager, Call, OpCall, Said, Saying, StepExecutor as _, StepIdentity, StepOutcome,
     StepRequest, StepResult,
 };
 use opyard_model::time::{Clock, Timestamp};
@@ -22,7 +22,7 @@ use opyard_model::value::ValueRef;
 use opyard_sandbox::{ComponentSource, LoadedComponent, Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter};
 use opyard_store::error::{StoreError, StoreErrorKind};
-use opyard_store::io_manager::{IoManager, Slot};
+use opyard_store::io_manager::{IoManager, Loaded, Slot, Stored};
 use opyard_store::key_value::KeyValues;
 use opyard_store::{Store, StoreSettings};
 
@@ -52,29 +52,49 @@ impl IoManager for Kept {
         &self,
         slot: &Slot,
         value: &ValueRef,
-        bytes: &mut dyn ArtifactReader,
-    ) -> Result<CanonicalJson, StoreError> {
+        mut bytes: Box<dyn ArtifactReader>,
+    ) -> Result<Stored, Failure> {
         let size = usize::try_from(value.artifact.size).unwrap();
-        let keys: String = slot.keys.iter().map(|key| format!("[{key}]")).collect();
-        let name = format!("{}.{}{keys}", slot.step, slot.output);
-        let bytes = bytes.read_at(0, size).await?;
+        let keys: String = slot.keys().map(|key| format!("[{key}]")).collect();
+        let name = format!("{}.{}{keys}", slot.step.path, slot.port);
+        let bytes = bytes.read_at(0, size).await.unwrap();
         self.0.lock().unwrap().insert(name.clone(), bytes);
-        Ok(CanonicalJson::new(&serde_json::json!({ "name": name })).unwrap())
+        let locator = CanonicalJson::new(&serde_json::json!({ "name": name })).unwrap();
+        Ok(Stored { locator, metadata: Vec::new() })
     }
 
-    async fn load_input(&self, locator: &CanonicalJson, into: &mut dyn ArtifactWriter) -> Result<(), StoreError> {
+    async fn load_input(
+        &self,
+        _: &Slot,
+        locator: &CanonicalJson,
+        mut into: Box<dyn ArtifactWriter>,
+    ) -> Result<Loaded, Failure> {
         let name = locator.to_value()["name"].as_str().unwrap().to_owned();
         let bytes = self.0.lock().unwrap().get(&name).cloned();
-        let gone = || StoreError::new("loading", StoreErrorKind::Invalid(name.clone()));
-        into.write(bytes.ok_or_else(gone)?).await
+        let bytes = bytes.ok_or_else(|| Failure::new(Code::IoManagerFailed, name))?;
+        into.write(bytes).await.map_err(|error| error.to_failure())?;
+        let artifact = into.finish().await.map_err(|error| error.to_failure())?.artifact;
+        Ok(Loaded { artifact, metadata: Vec::new() })
     }
 
-    async fn fingerprint(&self, _: &CanonicalJson) -> Result<Option<String>, StoreError> {
-        Ok(None)
+    /// The bytes themselves; of what is called `unknown`, it cannot tell.
+    async fn fingerprint(&self, locator: &CanonicalJson) -> Result<Option<String>, Failure> {
+        let name = locator.to_value()["name"].as_str().unwrap().to_owned();
+        let bytes = self.0.lock().unwrap().get(&name).cloned();
+        Ok(bytes.filter(|_| name != "unknown").map(|bytes| Digest::of(&bytes).to_string()))
     }
 
-    async fn forget(&self, _: &CanonicalJson) -> Result<(), StoreError> {
+    async fn forget(&self, locator: &CanonicalJson) -> Result<(), Failure> {
+        self.0.lock().unwrap().remove(locator.to_value()["name"].as_str().unwrap());
         Ok(())
+    }
+}
+
+/// An IO manager that keeps values in the memory of these tests.
+pub(crate) fn in_memory() -> BoundManager {
+    BoundManager {
+        spec: IoManagerSpec::ObjectStore { url: "memory:///".to_owned(), path: "x".to_owned() },
+        rights: Vec::new(),
     }
 }
 
@@ -83,7 +103,7 @@ impl TenantArtifacts for Around {
         Ok(self.store.tenant(tenant).artifacts())
     }
 
-    fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+    fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         Ok(match spec {
             IoManagerSpec::Artifacts => None,
             _ => Some(Arc::clone(&self.kept) as Arc<dyn IoManager>),
@@ -109,7 +129,7 @@ impl TenantArtifacts for Wrapped {
         Ok(Arc::clone(&self.0))
     }
 
-    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, StoreError> {
+    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         Ok(None)
     }
 
@@ -244,17 +264,14 @@ impl Bench {
 
     pub(crate) async fn text_call(&self, text: &str) -> OpCall {
         let component = self.load(component(text)).await.unwrap().digest;
-        let output = |port: &str, base: BaseType, dynamic| BoundOutput {
-            output: StepOutput {
-                port: name(port),
-                type_name: name(base.name()),
-                base,
-                media_type: "application/json".parse().unwrap(),
-                optional: true,
-                dynamic,
-                io_manager: name("default"),
-            },
-            manager: IoManagerSpec::Artifacts,
+        let output = |port: &str, base: BaseType, dynamic| StepOutput {
+            port: name(port),
+            type_name: name(base.name()),
+            base,
+            media_type: "application/json".parse().unwrap(),
+            optional: true,
+            dynamic,
+            io_manager: name("default"),
         };
         let mut call = op_call(component, "x");
         call.outputs = vec![
@@ -289,21 +306,7 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn op_call(component: ComponentDigest, op: &str) -> OpCall {
-    OpCall {
-        component,
-        op: name(op),
-        config: CanonicalJson::empty_object(),
-        mapping_key: None,
-        inputs: Vec::new(),
-        unchecked: Vec::new(),
-        outputs: Vec::new(),
-        types: BTreeMap::new(),
-        rights: Vec::new(),
-        uses_execution: false,
-        hermetic: true,
-        seed: Digest::of(b"seed"),
-        tags: Vec::new(),
-    }
+    OpCall { seed: Digest::of(b"seed"), ..OpCall::new(component, name(op)) }
 }
 
 /// The component of the ops that each do one thing.
@@ -335,17 +338,14 @@ impl Probe {
             BoundInput { port: port.name.clone(), bound: bound.unwrap_or(absent) }
         };
         call.inputs = definition.inputs.iter().map(bind).collect();
-        let output = |port: &opyard_model::component::OutputDefinition| BoundOutput {
-            output: StepOutput {
-                port: port.name.clone(),
-                type_name: port.type_name.clone(),
-                base: BaseType::from_name(port.type_name.as_str()).unwrap(),
-                media_type: port.media_type.clone(),
-                optional: port.optional,
-                dynamic: port.dynamic,
-                io_manager: name("default"),
-            },
-            manager: IoManagerSpec::Artifacts,
+        let output = |port: &opyard_model::component::OutputDefinition| StepOutput {
+            port: port.name.clone(),
+            type_name: port.type_name.clone(),
+            base: BaseType::from_name(port.type_name.as_str()).unwrap(),
+            media_type: port.media_type.clone(),
+            optional: port.optional,
+            dynamic: port.dynamic,
+            io_manager: name("default"),
         };
         call.outputs = definition.outputs.iter().map(output).collect();
         call

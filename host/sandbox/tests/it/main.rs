@@ -6,6 +6,7 @@ mod cost;
 mod harness;
 mod hostile;
 mod loading;
+mod managers;
 mod network;
 mod ops;
 mod resources;

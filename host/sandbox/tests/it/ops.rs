@@ -5,11 +5,10 @@ use opyard_model::event::Level;
 use opyard_model::id::Name;
 use opyard_model::limits::{ByteSize, Limits};
 use opyard_model::metadata::MetadataValue;
-use opyard_model::plan::IoManagerSpec;
 use opyard_model::step::{Bound, Call, HandleCall, Saying, StepResult};
 use serde_json::json;
 
-use crate::harness::{Probe, name};
+use crate::harness::{Probe, in_memory, name};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn describes_what_it_ships() {
@@ -62,8 +61,8 @@ async fn optional_outputs_are_left_out() {
 async fn items_are_announced_as_they_are_committed_and_an_io_manager_takes_each() {
     let probe = Probe::new().await;
     let mut call = probe.call("fan", json!({ "items": 3 }), Vec::new());
-    call.outputs[0].manager = IoManagerSpec::ObjectStore { url: "memory:///".to_owned(), path: "{key}".to_owned() };
-    call.outputs[0].output.io_manager = name("files");
+    call.managers.insert(name("files"), in_memory());
+    call.outputs[0].io_manager = name("files");
     let came = probe.bench.request(Call::Op(Box::new(call)), Limits::default()).await;
     let announced: Vec<_> = came
         .said
@@ -92,10 +91,9 @@ async fn items_of_a_failed_op_were_announced_but_are_not_yielded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_output_is_handed_to_its_io_manager_and_loaded_from_there_when_its_artifact_is_gone() {
     let probe = Probe::new().await;
-    let spec = IoManagerSpec::ObjectStore { url: "memory:///".to_owned(), path: "x".to_owned() };
     let mut call = probe.call("text", json!({ "text": "kept" }), Vec::new());
-    call.outputs[0].manager = spec.clone();
-    call.outputs[0].output.io_manager = name("files");
+    call.managers.insert(name("files"), in_memory());
+    call.outputs[0].io_manager = name("files");
     let output = call.outputs[0].clone();
     let came = probe.bench.request(Call::Op(Box::new(call)), Limits::default()).await;
     let value = came.outputs().remove(0).1;
@@ -107,8 +105,7 @@ async fn an_output_is_handed_to_its_io_manager_and_loaded_from_there_when_its_ar
     let other = Probe::new().await;
     *other.bench.kept.0.lock().unwrap() = probe.bench.kept.0.lock().unwrap().clone();
     let mut call = other.call("echo", json!({}), vec![("value", Bound::One(value.clone()))]);
-    call.outputs[0].manager = spec;
-    call.outputs[0].output.io_manager = name("files");
+    call.managers.insert(name("files"), in_memory());
     let came = other.bench.request(Call::Op(Box::new(call.clone())), Limits::default()).await;
     assert_eq!(came.outputs()[0].1.artifact, value.artifact);
 
@@ -122,9 +119,9 @@ async fn an_output_is_handed_to_its_io_manager_and_loaded_from_there_when_its_ar
     let mut plain = value.clone();
     plain.kept = None;
     probe.bench.kept.0.lock().unwrap().clear();
-    let call = Call::HandleOutput(Box::new(HandleCall { output, value: plain }));
+    let call = Call::HandleOutput(Box::new(HandleCall { output, manager: in_memory(), value: plain }));
     match probe.bench.request(call, Limits::default()).await.outcome.result {
-        StepResult::Handled(handled) => assert_eq!(*handled, value),
+        StepResult::Handled { value: handled, .. } => assert_eq!(*handled, value),
         other => panic!("{other:?}"),
     }
     assert_eq!(probe.bench.kept.0.lock().unwrap().len(), 1);

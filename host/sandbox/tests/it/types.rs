@@ -17,7 +17,7 @@ fn schema(schema: &Value) -> TypeCheck {
 /// Makes every output of a call one of the type `small`, which is checked so.
 fn typed(mut call: OpCall, check: TypeCheck) -> Call {
     for bound in &mut call.outputs {
-        bound.output.type_name = name("small");
+        bound.type_name = name("small");
     }
     call.types.insert(name("small"), check);
     Call::Op(Box::new(call))

@@ -168,7 +168,8 @@ fn mark_events(
     let mut events = connection
         .prepare_cached(
             "SELECT id, kind, payload FROM events WHERE id > ?1 AND id <= ?2 \
-             AND kind IN ('run_enqueued', 'step_output', 'step_memoized', 'step_reused') ORDER BY id LIMIT ?3",
+             AND kind IN ('run_enqueued', 'step_output', 'step_memoized', 'step_reused', 'loaded_input') \
+             ORDER BY id LIMIT ?3",
         )
         .map_err(bad)?;
     let mut doomed =

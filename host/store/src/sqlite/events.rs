@@ -33,6 +33,7 @@ pub(crate) fn named(event: &RunEvent) -> impl Iterator<Item = Digest> + '_ {
     let (one, many) = match event {
         RunEvent::RunEnqueued { plan, .. } => (Some(plan.digest), &[][..]),
         RunEvent::StepOutput { output, .. } => (Some(output.value.artifact.digest), &[][..]),
+        RunEvent::LoadedInput { input, .. } => (Some(input.artifact.digest), &[][..]),
         RunEvent::StepMemoized { outputs, .. } | RunEvent::StepReused { outputs, .. } => (None, outputs.as_slice()),
         _ => (None, &[][..]),
     };

@@ -1,12 +1,13 @@
 //! The macros of `opyard-guest`: documented where they are used from, in that crate.
 
 mod attribute;
+mod io_manager;
 mod op;
 mod outputs;
 mod type_checker;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, ItemFn, parse_macro_input};
+use syn::{DeriveInput, ItemFn, ItemStruct, parse_macro_input};
 
 /// Makes an op of a function: its ports, config schema, resources and documentation follow from the signature.
 ///
@@ -49,6 +50,20 @@ pub fn type_checker(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let attribute = parse_macro_input!(attribute as type_checker::CheckerAttribute);
     let function = parse_macro_input!(item as ItemFn);
     type_checker::expand(&attribute, &function).into()
+}
+
+/// Makes an IO manager of a struct, which then implements `IoManager`.
+///
+/// - The doc comment is the IO manager's description.
+/// - The field `config` is its config: any type with `Deserialize` and `JsonSchema`. Every other field is a resource
+///   (`ObjectStore`, `KeyValue`, `ModelRegistry`, `HttpClient`, `Secret`; its name is the key). A struct may have neither.
+///
+/// It is named as the struct, in snake case; `#[io_manager(name = "…")]` names it otherwise.
+#[proc_macro_attribute]
+pub fn io_manager(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let attribute = parse_macro_input!(attribute as io_manager::ManagerAttribute);
+    let item = parse_macro_input!(item as ItemStruct);
+    io_manager::expand(&attribute, &item).into()
 }
 
 /// Makes the outputs of an op of a struct: a port per field, optional where the field is an `Option`.
