@@ -83,7 +83,7 @@ mod tests {
     fn parts_end_with_lines_and_nothing_is_lost() {
         assert!(parts("", 4).is_empty());
         assert_eq!(parts("a\nb\nc\n", 4), ["a\nb\n", "c\n"]);
-        assert_eq!(parts("a\nb\nc", 5), ["a\nb\nc"]);
+        assert_eq!(parts("a\nb\nc", 5), ["a\nb\n", "c"]);
         assert_eq!(parts("long line\nb\n", 4), ["long line\n", "b\n"]);
         assert_eq!(parts("no end", 2), ["no end"]);
         let rows: String = (0..300_000).map(|row| format!("{{\"row\":{row}}}\n")).collect();

@@ -332,7 +332,7 @@ impl<'a> Session<'a> {
             let Some(of) = self.state.attempt(&id) else { continue };
             let given = self.whose.given(&self.state, &id, self.fingerprints.get(&id));
             events.push(RunEvent::StepStart { of: of.clone() });
-            events.extend(given.inputs.iter().map(|input| news::step_input(&of, input)));
+            events.extend(given.inputs.iter().filter_map(|input| news::step_input(&of, input)));
             starting.push((Try { id, generation: of.generation, attempt: of.attempt }, given));
         }
         self.append(events).await?;

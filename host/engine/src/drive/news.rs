@@ -8,7 +8,7 @@ use opyard_model::event::{Attempt, RunEvent, TypeChecked};
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::metadata::{MetadataEntry, MetadataValue};
-use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
+use opyard_model::step::{Bound, BoundInput, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
 
@@ -18,20 +18,23 @@ use crate::request::{Fingerprints, check_outputs, typed};
 use crate::retry::{Setback, after_setback};
 use crate::tasks::{Handled, News, Try};
 
-/// The event that tells what an input port holds.
-pub(super) fn step_input(of: &Attempt, input: &BoundInput) -> RunEvent {
+/// The event that tells what an input port holds; none of one that is outside, of which its loading tells.
+pub(super) fn step_input(of: &Attempt, input: &BoundInput) -> Option<RunEvent> {
+    if matches!(input.bound, Bound::Outside { .. }) {
+        return None;
+    }
     let values = input.bound.values();
     let mut hasher = FieldHasher::new("opyard input 1");
     hasher.count(values.len());
     for value in values {
         hasher.field(value.identity().as_bytes());
     }
-    RunEvent::StepInput {
+    Some(RunEvent::StepInput {
         of: of.clone(),
         port: input.port.clone(),
         values: u32::try_from(values.len()).unwrap_or(u32::MAX),
         identity: hasher.finish(),
-    }
+    })
 }
 
 /// A result that was found in the memo, checked and handed to its IO managers.
