@@ -81,7 +81,8 @@ impl Yard {
     /// When nothing was ever said of it.
     pub async fn asset(&self, key: &[String], limit: usize) -> Result<Listed<AssetRecord>, YardError> {
         let json = Value::from(key).to_string();
-        let sql = format!("SELECT * FROM asset_events WHERE asset_key = {} ORDER BY at_us DESC", literal(&json));
+        let sql =
+            format!("SELECT * FROM asset_events WHERE asset_key = {} ORDER BY at_us DESC, seq DESC", literal(&json));
         let listed = self.records(&sql, limit).await?;
         if listed.found.is_empty() {
             let known = self.assets(QueryLimits::default().rows).await?.found;
@@ -109,7 +110,7 @@ impl Yard {
     /// # Errors
     /// When there is no such series.
     pub async fn metric(&self, name: &str, limit: usize) -> Result<Listed<SeriesPoint>, YardError> {
-        let sql = format!("SELECT * FROM metrics WHERE name = {} ORDER BY at_us DESC", literal(name));
+        let sql = format!("SELECT * FROM metrics WHERE name = {} ORDER BY at_us DESC, seq DESC", literal(name));
         let rows = self.rows(&sql, limit).await?;
         if rows.rows.is_empty() {
             let known: Vec<_> = self.series(1_000).await?.found.into_iter().map(|series| series.name).collect();

@@ -7,8 +7,8 @@ use opyard_server::model::component::Interface;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Attempt, Direction, Expectation, Level, LogLine, MetricPoint, Progress, Recorded, RunEvent, SkipReason,
-    OpenedResource, Stream, TypeChecked,
+    AssetEvent, Attempt, Direction, Expectation, Level, LogLine, MetricPoint, OpenedResource, Progress, Recorded,
+    RunEvent, SkipReason, Stream, TypeChecked,
 };
 use opyard_server::model::id::{MediaType, Name, RunId};
 use opyard_server::model::json::CanonicalJson;

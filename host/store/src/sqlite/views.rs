@@ -60,7 +60,7 @@ pub(crate) const VIEWS: [(&str, &str); 8] = [
     ),
     (
         "metrics",
-        "SELECT run, step, {t:at}, at AS at_us, {series} AS name, payload ->> '$.point.value' AS value,
+        "SELECT run, id & 0xffffffff AS seq, step, {t:at}, at AS at_us, {series} AS name, payload ->> '$.point.value' AS value,
             payload ->> '$.point.step' AS series_step, payload ->> '$.from_memo' AS from_memo
          FROM {v}_said WHERE kind = 'metric'",
     ),
@@ -79,13 +79,13 @@ pub(crate) const VIEWS: [(&str, &str); 8] = [
     ),
     (
         "asset_events",
-        "SELECT run, step, {t:at}, at AS at_us, 'materialization' AS kind, {asset} AS asset_key,
+        "SELECT run, id & 0xffffffff AS seq, step, {t:at}, at AS at_us, 'materialization' AS kind, {asset} AS asset_key,
             payload ->> '$.asset.partition' AS partition, payload ->> '$.asset.description' AS description,
             payload -> '$.asset.metadata' AS metadata, payload -> '$.asset.tags' AS tags,
             payload ->> '$.from_memo' AS from_memo
          FROM {v}_said WHERE kind = 'asset_materialization'
          UNION ALL
-         SELECT run, step, {t:at}, at, 'observation', {asset}, payload ->> '$.asset.partition',
+         SELECT run, id & 0xffffffff, step, {t:at}, at, 'observation', {asset}, payload ->> '$.asset.partition',
             payload ->> '$.asset.description', payload -> '$.asset.metadata', payload -> '$.asset.tags',
             payload ->> '$.from_memo'
          FROM {v}_said WHERE kind = 'asset_observation'",

@@ -232,8 +232,8 @@ fn assets_and_series_are_found_without_reading_the_log() {
     for sql in [
         "SELECT * FROM assets LIMIT 5",
         "SELECT * FROM series LIMIT 5",
-        r#"SELECT * FROM asset_events WHERE asset_key = '["a"]' ORDER BY at_us DESC LIMIT 5"#,
-        "SELECT * FROM metrics WHERE name = 'loss' ORDER BY at_us DESC LIMIT 5",
+        r#"SELECT * FROM asset_events WHERE asset_key = '["a"]' ORDER BY at_us DESC, seq DESC LIMIT 5"#,
+        "SELECT * FROM metrics WHERE name = 'loss' ORDER BY at_us DESC, seq DESC LIMIT 5",
     ] {
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let lines: Vec<String> = statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
