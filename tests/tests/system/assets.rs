@@ -33,7 +33,7 @@ fn assets_and_series_are_told_over_time() {
     assert_eq!(kinds, ["observation", "materialization"].repeat(3));
     assert_eq!(one["series"][0]["points"].as_array().unwrap().len(), 6);
     let (text, note) = project.expect(&["assets", "lake/penguins", "-n", "2"], 0);
-    assert!(text.contains("344      344      344       2  ▄▄") && note.contains("there are more"), "{text}{note}");
+    assert!(text.contains("344     344      344       2  ▄▄") && note.contains("there are more"), "{text}{note}");
     assert_eq!(answer(&project, &["assets", r#"["lake","penguins"]"#, "--json"]), one);
 
     let series = answer(&project, &["metrics", "--json"]);
