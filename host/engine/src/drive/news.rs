@@ -8,7 +8,7 @@ use opyard_model::event::{Attempt, RunEvent, TypeChecked};
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::metadata::{MetadataEntry, MetadataValue};
-use opyard_model::step::{Bound, BoundInput, Saying, StepOutcome, StepResult};
+use opyard_model::step::{Bound, BoundInput, InitStage, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
 
@@ -123,6 +123,7 @@ impl Session<'_> {
             | Saying::ItemCommitted(_)
             | Saying::Handled { .. }
             | Saying::Loaded(_)
+            | Saying::ResourceInit { .. }
             | Saying::TypeChecked { .. }
             | Saying::LimitReached { .. }
             | Saying::GrantDenied { .. }
@@ -152,6 +153,11 @@ impl Session<'_> {
                 RunEvent::HandledOutput { of, port, manager, locator, metadata }
             }
             Saying::Loaded(input) => RunEvent::LoadedInput { of, input },
+            Saying::ResourceInit { resource, stage } => match stage {
+                InitStage::Started => RunEvent::ResourceInitStarted { of, resource },
+                InitStage::Success => RunEvent::ResourceInitSuccess { of, resource },
+                InitStage::Failure(failure) => RunEvent::ResourceInitFailure { of, resource, failure },
+            },
             Saying::TypeChecked { success: true, check } => RunEvent::TypeCheckSuccess { of, check },
             Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
             Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },

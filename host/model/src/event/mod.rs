@@ -22,7 +22,10 @@ use crate::metadata::MetadataEntry;
 use crate::time::Timestamp;
 use crate::value::{ArtifactRef, Yielded};
 
-pub use said::{AssetEvent, Direction, Expectation, Level, LoadedValue, LogLine, MetricPoint, Progress, TypeChecked};
+pub use said::{
+    AssetEvent, Direction, Expectation, Level, LoadedValue, LogLine, MetricPoint, OpenedResource, Progress, Stream,
+    TypeChecked,
+};
 
 /// Why a step was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,6 +222,29 @@ pub enum RunEvent {
         /// The value.
         input: LoadedValue,
     },
+    /// An op opens a resource that it was granted: the first time under that key in an attempt.
+    ResourceInitStarted {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+    },
+    /// It can be used.
+    ResourceInitSuccess {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+    },
+    /// It cannot be used. What the op makes of that is its own affair.
+    ResourceInitFailure {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+        /// Why.
+        failure: Failure,
+    },
     /// A value is what its type says.
     TypeCheckSuccess {
         /// Which.
@@ -350,6 +376,9 @@ impl RunEvent {
             Self::StepMemoMissed { .. } => "step_memo_missed",
             Self::HandledOutput { .. } => "handled_output",
             Self::LoadedInput { .. } => "loaded_input",
+            Self::ResourceInitStarted { .. } => "resource_init_started",
+            Self::ResourceInitSuccess { .. } => "resource_init_success",
+            Self::ResourceInitFailure { .. } => "resource_init_failure",
             Self::TypeCheckSuccess { .. } => "type_check_success",
             Self::TypeCheckFailure { .. } => "type_check_failure",
             Self::AssetMaterialization { .. } => "asset_materialization",
@@ -390,6 +419,9 @@ impl RunEvent {
             | Self::StepRestarted { of }
             | Self::HandledOutput { of, .. }
             | Self::LoadedInput { of, .. }
+            | Self::ResourceInitStarted { of, .. }
+            | Self::ResourceInitSuccess { of, .. }
+            | Self::ResourceInitFailure { of, .. }
             | Self::TypeCheckSuccess { of, .. }
             | Self::TypeCheckFailure { of, .. }
             | Self::AssetMaterialization { of, .. }
@@ -426,9 +458,10 @@ impl RunEvent {
     #[must_use]
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::RunFailure { failure } | Self::StepFailure { failure, .. } | Self::StepUpForRetry { failure, .. } => {
-                Some(failure)
-            }
+            Self::RunFailure { failure }
+            | Self::StepFailure { failure, .. }
+            | Self::StepUpForRetry { failure, .. }
+            | Self::ResourceInitFailure { failure, .. } => Some(failure),
             _ => None,
         }
     }
