@@ -285,6 +285,8 @@ pub(crate) struct Player {
     pub(crate) calls: Mutex<Vec<(String, u32, Option<Instant>)>>,
     pub(crate) inside: AtomicUsize,
     pub(crate) handled: AtomicUsize,
+    /// The CPU time of every call.
+    pub(crate) cpu: Duration,
 }
 
 impl Player {
@@ -356,7 +358,7 @@ impl StepExecutor for Player {
             Call::CheckType(_) => panic!("no type of these plans has a check"),
             Call::Describe { .. } => panic!("the engine does not ask for descriptions"),
         };
-        StepOutcome { result, usage: Usage::default() }
+        StepOutcome { result, usage: Usage { cpu: self.cpu, ..Usage::default() } }
     }
 }
 
