@@ -376,11 +376,12 @@ mod tests {
     fn conditions() -> impl Strategy<Value = Condition> {
         let name = "[a-c]{1,2}(\\.[a-c])?";
         let leaf = prop_oneof![
-            (0usize..6, 0u32..5)
-                .prop_map(|(is, count)| Condition::FailedSteps { is: Comparison::ALL[is].1, count }),
+            (0usize..6, 0u32..5).prop_map(|(is, count)| Condition::FailedSteps { is: Comparison::ALL[is].1, count }),
             name.prop_map(|step| Condition::Failed { step: StepPath::new(&step).expect("a path") }),
-            ("[ -&(-~]{0,5}", proptest::option::of("[ -&(-~]{0,5}"))
-                .prop_map(|(key, value)| Condition::Tag { key: key.replace('"', ""), value: value.map(|one| one.replace('"', "")) }),
+            ("[ -&(-~]{0,5}", proptest::option::of("[ -&(-~]{0,5}")).prop_map(|(key, value)| Condition::Tag {
+                key: key.replace('"', ""),
+                value: value.map(|one| one.replace('"', ""))
+            }),
         ];
         leaf.prop_recursive(4, 30, 4, |inner| {
             prop_oneof![

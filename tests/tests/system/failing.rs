@@ -62,8 +62,8 @@ fn a_run_ends_when_its_policy_says_so() {
     let run = project.last_run();
     assert_eq!(run.events.last().unwrap().event.kind(), "run_canceled");
     let project = with("timeout: 500ms", spins);
-    let (_, err) = project.expect(&["run", "work"], 100);
-    assert!(err.contains("OPY-121"), "{err}");
+    let (out, _) = project.expect(&["run", "work"], 100);
+    assert!(out.contains("OPY-121"), "{out}");
 }
 
 #[test]

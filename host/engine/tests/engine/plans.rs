@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use opyard_model::condition::{Comparison, Condition};
 use opyard_model::component::{Backoff, Jitter, RetryPolicy};
+use opyard_model::condition::{Comparison, Condition};
 use opyard_model::digest::{ComponentDigest, Digest, FieldHasher};
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::{MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{
-    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, Source, Step, StepInput, StepIx, StepOutput,
-    TagLimit, TagValues, Trigger,
+    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, Source, Step, StepInput, StepIx, StepOutput, TagLimit,
+    TagValues, Trigger,
 };
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::value::{ArtifactRef, ValueRef, Yielded};

@@ -164,8 +164,8 @@ fn inside(node: &Node, text: &str, at: std::ops::Range<usize>) -> Place {
 pub(crate) fn unknown_step<'a>(step: &Located<StepPath>, known: impl IntoIterator<Item = &'a str>) -> Diagnostic {
     let known: Vec<&str> = known.into_iter().collect();
     let path = step.value.as_str();
-    let diagnostic = Diagnostic::error(Code::UnknownStep, format!("this job has no step `{path}`"))
-        .at(&step.place, "unknown step");
+    let diagnostic =
+        Diagnostic::error(Code::UnknownStep, format!("this job has no step `{path}`")).at(&step.place, "unknown step");
     match known.iter().find(|one| one.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))) {
         Some(inner) => diagnostic.help(format!("`{path}` is a graph: name a step of it, as in `failed('{inner}')`")),
         None => diagnostic.nearest(path, known),
