@@ -31,7 +31,7 @@ impl IoManagers {
     /// and for one that a component ships, which whoever runs components opens.
     ///
     /// # Errors
-    /// `OPY-121` when its address or its path cannot be used; `OPY-301`, `OPY-302`.
+    /// `OPY-131` when its address or its path cannot be used; `OPY-301`, `OPY-302`.
     pub fn open(&self, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         match spec {
             IoManagerSpec::Artifacts | IoManagerSpec::Component(_) => Ok(None),

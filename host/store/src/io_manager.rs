@@ -58,7 +58,7 @@ pub struct Loaded {
 /// Each call ends within the bounds of its implementation in bytes and time; cancelling one leaves nothing half visible.
 ///
 /// # Errors
-/// A failure that can be recorded as the step's: `OPY-121` when the manager cannot do what is asked, `OPY-306` when what
+/// A failure that can be recorded as the step's: `OPY-131` when the manager cannot do what is asked, `OPY-306` when what
 /// it stands on does not answer, and for one that a component ships, whatever became of that.
 #[async_trait]
 pub trait IoManager: Send + Sync {

@@ -78,7 +78,7 @@ io_managers:
     let (out, _) = project.expect(&["plan", "count"], 0);
     assert!(out.contains("`files` cannot tell whether text has changed"), "{out}");
     let (_, err) = project.expect(&["run", "count"], 100);
-    assert!(err.contains("OPY-121") && err.contains("there is no 'book.txt'"), "{err}");
+    assert!(err.contains("OPY-131") && err.contains("there is no 'book.txt'"), "{err}");
 
     std::fs::write(&book, "one two three").unwrap();
     project.expect(&["run", "count"], 0);

@@ -290,6 +290,8 @@ pub(crate) struct Player {
     /// What IO managers say of every value outside, and whether another value is there once it is loaded.
     pub(crate) fingerprint: Mutex<Option<String>>,
     pub(crate) changes: AtomicBool,
+    /// The CPU time of every call.
+    pub(crate) cpu: Duration,
 }
 
 impl Player {
@@ -373,7 +375,7 @@ impl StepExecutor for Player {
             Call::CheckType(_) => panic!("no type of these plans has a check"),
             Call::Describe { .. } => panic!("the engine does not ask for descriptions"),
         };
-        StepOutcome { result, usage: Usage::default() }
+        StepOutcome { result, usage: Usage { cpu: self.cpu, ..Usage::default() } }
     }
 }
 

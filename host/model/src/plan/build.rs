@@ -109,7 +109,8 @@ impl Plan {
             secrets: built.secrets,
             io_managers: built.io_managers,
             types: built.types,
-            on_failure: job.value.on_failure,
+            on_failure: job.value.policy.on_failure,
+            policy: job.value.policy.run.clone(),
             settings: launch.settings.iter().filter_map(Setting::recorded).collect(),
             reuse: Vec::new(),
         };

@@ -123,6 +123,9 @@ impl<'a> Builder<'a> {
         let scope = Scope { path: None, inputs: BTreeMap::new(), after: Vec::new(), tags: BTreeMap::new() };
         self.flow(&self.job.flow, &scope);
         self.check_settings();
+        if !self.full {
+            self.check_policy();
+        }
     }
 
     pub(super) fn finish(self) -> (Built, Diagnostics) {
@@ -275,6 +278,7 @@ impl<'a> Builder<'a> {
             hermetic: site.op.is_hermetic(),
             uses_execution: site.op.uses_execution,
             memo: bound.memo,
+            priority: site.definition.priority,
             tags,
         }
     }

@@ -12,6 +12,7 @@ mod flatten;
 mod managers;
 mod narrow;
 mod outline;
+mod policy;
 mod types;
 mod wire;
 
@@ -34,6 +35,10 @@ pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use managers::{ComponentManager, IoManagerSpec, OutsideValue};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
+pub use policy::{
+    CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy,
+    TagLimit, TagValues,
+};
 pub use types::TypeCheck;
 
 /// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
@@ -374,6 +379,9 @@ pub struct Step {
     pub uses_execution: bool,
     /// Whether its results are used again.
     pub memo: Memo,
+    /// Of the steps that could start, those with the highest go first. In [`PRIORITIES`].
+    #[serde(default, skip_serializing_if = "policy::is_zero")]
+    pub priority: i32,
     /// Tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -453,6 +461,9 @@ pub struct Plan {
     pub types: BTreeMap<TypeName, TypeCheck>,
     /// What happens when a step fails.
     pub on_failure: FailurePolicy,
+    /// What holds for the run as a whole.
+    #[serde(default, skip_serializing_if = "RunPolicy::is_default")]
+    pub policy: RunPolicy,
     /// The settings of the launch, in order: what was laid over the definitions' configs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<RecordedSetting>,

@@ -313,6 +313,7 @@ impl<'a> Narrowing<'a> {
             io_managers: self.plan.io_managers.clone(),
             types: self.plan.types.clone(),
             on_failure: self.plan.on_failure,
+            policy: self.plan.policy.clone(),
             settings: self.plan.settings.clone(),
             reuse: reused,
         }
