@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use opyard_model::diagnostic::Diagnostic;
 use opyard_model::digest::{ComponentDigest, Digest};
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::{Name, TenantId};
-use opyard_model::plan::{Catalog, IoManagerSpec};
+use opyard_model::plan::{Catalog, IoManagerSpec, KeyValueDriver, ModelRegistryDriver, Plan, ResourceSpec};
 use opyard_model::step::{Call, Said, StepExecutor, StepOutcome, StepRequest};
 use opyard_model::value::ArtifactRef;
 use opyard_resources::{Given, Resources};
@@ -32,6 +33,8 @@ pub(crate) struct Bench {
     /// The sandbox's: what is in memory is the same for both.
     pub(crate) resources: Resources,
     components: Arc<Components>,
+    /// Runs and cases so far: each has a memory of its own.
+    runs: AtomicU64,
 }
 
 impl Bench {
@@ -48,7 +51,7 @@ impl Bench {
         };
         let settings = SandboxSettings { cache_dir: cache, ..SandboxSettings::default() };
         let sandbox = Arc::new(Sandbox::with_resources(&settings, surroundings, resources.clone())?);
-        Ok(Self { sandbox, store, tenant, given, resources, components })
+        Ok(Self { sandbox, store, tenant, given, resources, components, runs: AtomicU64::new(0) })
     }
 
     /// Reads a component and asks it what it ships.
@@ -68,6 +71,22 @@ impl Bench {
         let describe = async |path: &Path| self.describe(path).await;
         let (described, problems) = opyard_server::describe_all(components, problem, describe).await?;
         if problems.has_errors() { Err(problems.into()) } else { Ok(described.into_iter().collect()) }
+    }
+
+    /// Puts the resources of a plan on memory that nobody has used. What may be done with them stays as it is.
+    pub(crate) fn on_memory(&self, plan: &mut Plan) {
+        let nth = self.runs.fetch_add(1, Ordering::Relaxed);
+        for (name, spec) in &mut plan.resources {
+            let address = format!("memory:///{nth}/{name}");
+            match spec {
+                ResourceSpec::ObjectStore { url, .. } => *url = address,
+                ResourceSpec::KeyValue { driver, .. } => *driver = KeyValueDriver::ObjectStore { url: address },
+                ResourceSpec::ModelRegistry { driver, .. } => {
+                    *driver = ModelRegistryDriver::ObjectStore { url: address };
+                }
+                ResourceSpec::HttpClient(_) | ResourceSpec::Secret { .. } => {}
+            }
+        }
     }
 
     /// Puts a value of any size.

@@ -10,7 +10,7 @@ use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::Name;
 use opyard_model::json::CanonicalJson;
-use opyard_model::plan::{Access, KeyValueDriver, ModelRegistryDriver, ResourceSpec};
+use opyard_model::plan::{Access, ModelRegistryDriver, ResourceSpec};
 use opyard_resources::{
     BlobWriter, GivenAnswer, GivenAnswers, KeyValueResource, ModelRegistryResource, ObjectStoreResource, PutMode,
     ResourceError, SecretBytes,
@@ -127,19 +127,6 @@ pub(crate) fn bytes_of(content: &Content) -> Result<Bytes, Failure> {
         return Err(failed(Code::TooLarge, format!("more than {MAX_FILE} bytes")));
     }
     Ok(bytes.into())
-}
-
-/// The spec of a resource of a job, on memory: what may be done with it stays as it is.
-pub(crate) fn on_memory(name: &Name, spec: &ResourceSpec) -> ResourceSpec {
-    let address = format!("memory:///{name}");
-    let mut spec = spec.clone();
-    match &mut spec {
-        ResourceSpec::ObjectStore { url, .. } => *url = address,
-        ResourceSpec::KeyValue { driver, .. } => *driver = KeyValueDriver::ObjectStore { url: address },
-        ResourceSpec::ModelRegistry { driver, .. } => *driver = ModelRegistryDriver::ObjectStore { url: address },
-        ResourceSpec::HttpClient(_) | ResourceSpec::Secret { .. } => {}
-    }
-    spec
 }
 
 /// What the test itself may do with a resource: everything.

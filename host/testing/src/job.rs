@@ -20,7 +20,7 @@ use opyard_store::artifact::read_whole;
 use serde_json::Value;
 
 use crate::bench::{Bench, Repeatable};
-use crate::fakes::{Fake, Filled, fill, on_memory};
+use crate::fakes::{Fake, Filled, fill};
 
 /// Steps that run at a time.
 const AT_ONCE: usize = 4;
@@ -130,14 +130,14 @@ impl JobTest {
         };
         let secrets: Vec<Name> = plan.secrets_needed().into_keys().cloned().collect();
         let mut filled = BTreeMap::new();
-        for (name, spec) in &mut plan.resources {
+        self.bench.on_memory(plan);
+        for (name, spec) in &plan.resources {
             let fake = self.fakes.get(name.as_str()).ok_or_else(|| missing("resource", name))?;
             if fake.kind() != spec.kind() {
                 let text =
                     format!("what stands in for `{name}` is of kind {}, and it is a {}", fake.kind(), spec.kind());
                 return Err(Failure::new(Code::ResourceKindMismatch, text).into());
             }
-            *spec = on_memory(name, spec);
             filled.insert(name.clone(), fill(&self.bench, name, Some(spec), &fake.0).await?);
         }
         for name in secrets {

@@ -115,7 +115,8 @@ pub(crate) async fn run(
     case: &OpCase,
 ) -> Result<OpRun, YardError> {
     let stored = store(bench, file, case).await?;
-    let plan = plan(file, catalog, case, &stored)?;
+    let mut plan = plan(file, catalog, case, &stored)?;
+    bench.on_memory(&mut plan);
     let step = &plan.steps[0];
     let mut filled: Vec<(Name, Access, Filled)> = Vec::new();
     for (key, fake) in case.fakes() {

@@ -1,5 +1,6 @@
 //! What came of a case, as text that stands in a file: without times and ids, so that it is the same each time.
 
+use opyard_model::error::Failure;
 use opyard_model::event::RunEvent;
 use opyard_model::limits::{Limits, Usage};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,11 @@ pub(crate) fn text(run: &OpRun) -> String {
     let outcome = match &run.outcome {
         OpOutcome::Success => json!("success"),
         OpOutcome::Retry { description } => json!({ "retry": description }),
-        OpOutcome::Failure(failure) => json!({ "failure": failure }),
+        OpOutcome::Failure(failure) => {
+            // Addresses of code are others with every build.
+            let metadata = failure.metadata.iter().filter(|entry| entry.label != "backtrace").cloned().collect();
+            json!({ "failure": Failure { metadata, ..failure.clone() } })
+        }
     };
     let mut sections = vec![("outcome", outcome), ("outputs", run.outputs.iter().map(output).collect())];
     sections.push(("events", run.events.iter().filter_map(event).collect()));
@@ -87,11 +92,20 @@ fn rounded(used: u64) -> String {
     }
 }
 
-/// A number that a person can compare: of 2^10, 2^20, …, where it is a whole number of them.
+/// A number that a person can compare: in the largest unit of which it is a whole number.
 fn short(number: u64) -> String {
-    let units = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40)];
-    let unit = units.iter().rev().find(|(_, bits)| number >= 1 << bits && number.is_multiple_of(1 << bits));
-    unit.map_or_else(|| number.to_string(), |(name, bits)| format!("{}{name}", number >> bits))
+    let units: [(&str, u64); 8] = [
+        ("T", 1_000_000_000_000),
+        ("G", 1_000_000_000),
+        ("M", 1_000_000),
+        ("k", 1_000),
+        ("Ti", 1 << 40),
+        ("Gi", 1 << 30),
+        ("Mi", 1 << 20),
+        ("Ki", 1 << 10),
+    ];
+    let unit = units.iter().find(|(_, unit)| number >= *unit && number.is_multiple_of(*unit));
+    unit.map_or_else(|| number.to_string(), |(name, unit)| format!("{}{name}", number / unit))
 }
 
 /// `name: value` as YAML.
@@ -117,7 +131,15 @@ fn after(out: &mut String, value: &Value, indent: usize) {
             for item in items {
                 out.push_str(&margin);
                 out.push('-');
-                after(out, item, indent + 2);
+                match item.as_object().filter(|fields| !fields.is_empty()) {
+                    // The first of its entries stands beside the dash.
+                    Some(fields) => {
+                        let mut entries = String::new();
+                        fields.iter().for_each(|(name, value)| entry(&mut entries, name, value, indent + 4));
+                        out.push_str(&entries[indent + 3..]);
+                    }
+                    None => after(out, item, indent + 2),
+                }
             }
         }
         Value::String(text) if is_block(text) => {

@@ -111,8 +111,10 @@ async fn every_kind_of_resource_can_be_stood_in_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cases_are_run_from_rust_too_and_say_the_same_each_time() {
     let tests = OpTests::load(&examples().join("probe/resources.test.yaml"), None).await.unwrap();
-    let (first, again) = (tests.run("counts_on").await.unwrap(), tests.run("counts_on").await.unwrap());
-    assert_eq!((&first.outcome, &first.events), (&OpOutcome::Success, &again.events));
-    assert_eq!(first.outputs, again.outputs, "what a case was given is filled anew");
+    for case in ["counts_on", "registers_the_next_version"] {
+        let (first, again) = (tests.run(case).await.unwrap(), tests.run(case).await.unwrap());
+        assert_eq!((&first.outcome, &first.events), (&OpOutcome::Success, &again.events));
+        assert_eq!(first.outputs, again.outputs, "nothing is left of the run before");
+    }
     assert!(tests.run("count_on").await.is_err());
 }

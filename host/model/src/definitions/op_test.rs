@@ -487,7 +487,7 @@ impl Reading<'_> {
             };
             inputs.push(FixtureInput { port, values, many, place: item.place.clone() });
         }
-        let resources = self.fakes(&key.text, fields.get("resources"));
+        let resources = self.fakes(fields.get("resources"));
         let limits = self.limits(fields.get("limits"));
         let expected = fields.get("expect").map_or(Some(Expected::Success), |node| self.expected(node));
         Some(OpCase { op: op?, config, inputs, resources, limits, expected: expected? })
@@ -590,7 +590,7 @@ impl Reading<'_> {
         entries.into_iter().filter_map(|(key, node)| Some((key.text.clone(), self.content(node)?))).collect()
     }
 
-    fn fakes(&mut self, case: &str, node: Option<&Node>) -> Vec<(Name, FakeResource)> {
+    fn fakes(&mut self, node: Option<&Node>) -> Vec<(Name, FakeResource)> {
         let entries = node.and_then(|node| self.entries(node, "`resources`")).unwrap_or_default();
         // Secrets first: clients refer to them.
         self.secrets = Table::default();
@@ -606,17 +606,17 @@ impl Reading<'_> {
         let mut fakes = Vec::new();
         for (key, node) in entries {
             let name = self.name(&key.text, &key.place);
-            if let (Some(name), Some((spec, fake))) = (name.clone(), self.fake((case, name.as_ref()), node)) {
+            if let (Some(name), Some((spec, fake))) = (name.clone(), self.fake(name.as_ref(), node)) {
                 fakes.push((name, FakeResource { place: key.place.clone(), spec, fake }));
             }
         }
         fakes
     }
 
-    fn fake(&mut self, (case, name): (&str, Option<&Name>), node: &Node) -> Option<(Option<ResourceSpec>, Fake)> {
+    fn fake(&mut self, name: Option<&Name>, node: &Node) -> Option<(Option<ResourceSpec>, Fake)> {
         let kind = self.kind(node, "a resource", &KINDS, &[])?;
-        // Each case has its own.
-        let url = format!("memory:///{case}/{}", name?);
+        // A place to be: whoever runs the case gives each run its own.
+        let url = format!("memory:///{}", name?);
         match kind {
             "object_store" => {
                 let fields = self.fields(node, &OBJECTS)?;
