@@ -100,7 +100,7 @@ async fn every_kind_of_resource_can_be_stood_in_for() {
     // The rights are those of the definitions: this one may only be read.
     let touched = run.json("touch.result").await.unwrap();
     assert!(touched["put"]["Err"].is_string() && touched["got"]["Ok"] == json!("was there"), "{touched}");
-    assert_eq!(run.json("fetch.result").await.unwrap()["body"], json!("3 rows"));
+    assert_eq!(run.json("fetch.result").await.unwrap()["body"]["Ok"], json!("3 rows"));
     let asked = run.left_in("api").await.unwrap();
     assert_eq!(asked[0]["headers"]["authorization"], json!("(secret)"), "{asked}");
     assert_eq!(run.json("reveal.result").await.unwrap(), json!("not-a-secret"));

@@ -73,9 +73,9 @@ fn a_case_that_ends_in_another_way_is_never_written() {
         let text = format!("opyard_test: 1\ncomponent: {}\ncases:\n{body}", component("probe").display());
         std::fs::write(project.path().join("a.test.yaml"), text).unwrap();
     };
-    test("  fails: { op: fail, expect: OPY-102 }\n");
+    test("  fails: { op: hog, limits: { memory: 8MiB }, expect: OPY-102 }\n");
     let (out, _) = project.expect(&["op", "test", "--update"], 100);
-    assert!(out.contains("FAILED  fails") && out.contains("expected OPY-102, but it failed with OPY-101"), "{out}");
+    assert!(out.contains("FAILED  fails") && out.contains("expected OPY-102, but it failed with OPY-107"), "{out}");
     assert!(!project.path().join("a.test.snap").exists());
 
     // Mistakes stand where they are, in the file and against the op.
