@@ -25,6 +25,24 @@ pub(crate) struct Whose {
     pub(crate) tags: Arc<BTreeMap<String, String>>,
 }
 
+/// The call of the op of a step that is mapped over nothing, for a run without tags.
+#[must_use]
+pub fn op_call(plan: &Plan, step: &Step, inputs: Vec<BoundInput>, seed: Digest) -> OpCall {
+    OpCall {
+        config: step.config.clone(),
+        managers: managers(plan, step, &inputs),
+        inputs,
+        unchecked: unchecked(plan, step).cloned().collect(),
+        types: types(plan, step),
+        outputs: step.outputs.clone(),
+        rights: step.grants.iter().map(|grant| right(plan, grant)).collect(),
+        uses_execution: step.uses_execution,
+        hermetic: step.hermetic,
+        seed,
+        ..OpCall::new(step.component, step.op.clone())
+    }
+}
+
 /// What a step is given, bound to its values.
 #[derive(Debug, Clone)]
 pub(crate) struct Given {
@@ -63,19 +81,9 @@ impl Whose {
             step: Some(self.identity(plan, id, attempt)),
             limits: step.limits.clone(),
             call: Call::Op(Box::new(OpCall {
-                config: step.config.clone(),
                 mapping_key: id.key.clone(),
-                managers: managers(plan, step, &given.inputs),
-                inputs: given.inputs,
-                unchecked: unchecked(plan, step).cloned().collect(),
-                types: types(plan, step),
-                outputs: step.outputs.clone(),
-                rights: step.grants.iter().map(|grant| right(plan, grant)).collect(),
-                uses_execution: step.uses_execution,
-                hermetic: step.hermetic,
-                seed,
                 tags: self.tags(step),
-                ..OpCall::new(step.component, step.op.clone())
+                ..op_call(plan, step, given.inputs, seed)
             })),
         }
     }

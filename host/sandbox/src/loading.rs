@@ -162,7 +162,7 @@ impl Asked<'_> {
 }
 
 fn no_manager() -> Failure {
-    Failure::new(Code::Invariant, "a value is outside, and the call does not say who loads it")
+    Failure::new(Code::IoManagerFailed, "a value is outside, and there is no IO manager here that would load it")
 }
 
 /// Why a value was not taken, for whoever asked for it: what a manager makes of the error is its own affair.
