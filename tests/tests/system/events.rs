@@ -22,7 +22,7 @@ secrets: { token: { env: PATH }, gone: { file: no/such/file } }
 resources:
   texts: { kind: object_store, url: "file:./texts", access: read_write }
   api: { kind: http_client, origins: ["https://api.example.com"], headers: { authorization: { secret: gone } } }
-io_managers: { kept: { kind: object_store, url: "file:./kept" } }
+io_managers: { kept: { kind: object_store, url: "file:./kept" }, files: { kind: object_store, url: "file:./texts" } }
 grants:
   probe.touch: { resources: { store: texts } }
   probe.fetch: { resources: { api: api } }
@@ -36,6 +36,7 @@ jobs:
       loud:    { op: probe.chatty, config: { lines: 20 }, limits: { log_lines: 10 } }
       refused: { op: probe.listed }
       shown:   { op: probe.reveal_secret }
+      loaded:  { op: textkit.stats, after: [stored], inputs: { text: { load: { manager: files, locator: { path: book.txt } } } } }
       typed:   { op: probe.add, inputs: { numbers: { value: 3 } }, types: { result: small } }
   branches:
     steps:
