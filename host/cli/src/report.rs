@@ -128,7 +128,7 @@ impl StepReport {
     }
 
     fn yielded(&mut self, output: &Yielded) {
-        let name = (output.port.clone(), output.value.mapping_key.clone());
+        let name = (output.port.clone(), output.value.item_of(&self.key.mapping).cloned());
         if output.value.metadata.is_empty() {
             self.notes.remove(&name);
         } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use opyard_model::component::TypeName;
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
-use opyard_model::id::{Name, RunId, TenantId};
+use opyard_model::id::{ItemKey, Name, RunId, TenantId};
 use opyard_model::memo::{MemoKey, check_key, memo_key};
 use opyard_model::plan::{Grant, IoManagerSpec, Plan, Source, Step, StepOutput, TypeCheck};
 use opyard_model::state::{InstanceId, RunState};
@@ -37,7 +37,7 @@ impl Whose {
     pub(crate) fn given(&self, state: &RunState, id: &InstanceId) -> Given {
         let (plan, step) = (state.plan(), state.plan().step(id.step));
         let inputs = state.bind(id);
-        let key = memo_key(&self.tenant, plan, step, id.key.as_ref(), &inputs);
+        let key = memo_key(&self.tenant, plan, step, &id.key, &inputs);
         Given { inputs, key }
     }
 
@@ -53,7 +53,7 @@ impl Whose {
                 component: step.component,
                 op: step.op.clone(),
                 config: step.config.clone(),
-                mapping_key: id.key.clone(),
+                item: id.key.clone(),
                 inputs: given.inputs,
                 unchecked: unchecked(plan, step).cloned().collect(),
                 types: types(plan, step),
@@ -180,15 +180,15 @@ pub(crate) fn bound_output(plan: &Plan, output: &StepOutput) -> BoundOutput {
     BoundOutput { output: output.clone(), manager }
 }
 
-/// Checks that `outputs` are outputs of the step, each once. An executor or a memo that answers otherwise is broken, or of
+/// Checks that `outputs` are outputs of the step for `item`, each once. An executor or a memo that answers otherwise is broken, or of
 /// another version.
-pub(crate) fn check_outputs(step: &Step, outputs: &[Yielded]) -> Result<(), Failure> {
+pub(crate) fn check_outputs(step: &Step, item: &ItemKey, outputs: &[Yielded]) -> Result<(), Failure> {
     let mut seen = HashSet::new();
     for one in outputs {
         let port = step.outputs.iter().find(|output| output.port == one.port);
         let fits = port.is_some_and(|port| {
-            let key = one.value.mapping_key.as_ref();
-            if port.dynamic { key.is_some() && seen.insert((&one.port, key)) } else { seen.insert((&one.port, None)) }
+            let key = one.value.item_of(item).filter(|_| port.dynamic);
+            key.is_some() == port.dynamic && seen.insert((&one.port, key))
         });
         if !fits {
             return Err(Failure::new(Code::Invariant, format!("the executor answered with the output '{}'", one.port)));

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use opyard_model::error::Code;
 use opyard_model::event::TypeChecked;
-use opyard_model::id::{MappingKey, Name};
+use opyard_model::id::{ItemKey, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::state::InstanceId;
@@ -93,7 +93,7 @@ struct Running {
     /// What the step said that belongs to its result.
     said: Vec<Resaid>,
     /// The items that it committed.
-    items: HashSet<(Name, MappingKey)>,
+    items: HashSet<(Name, ItemKey)>,
 }
 
 /// What a finished task was, when it did not end by itself.
@@ -183,7 +183,7 @@ impl Tasks {
     }
 
     /// Notes that a step committed an item. False when it did so before.
-    pub(crate) fn committed(&mut self, id: &InstanceId, port: &Name, key: &MappingKey) -> bool {
+    pub(crate) fn committed(&mut self, id: &InstanceId, port: &Name, key: &ItemKey) -> bool {
         self.running.get_mut(id).is_some_and(|running| running.items.insert((port.clone(), key.clone())))
     }
 
@@ -197,7 +197,7 @@ impl Tasks {
     }
 
     /// The task of this step has ended by itself: what it said for its memo, and the items that it committed.
-    pub(crate) fn ended(&mut self, id: &InstanceId) -> (Vec<Resaid>, HashSet<(Name, MappingKey)>) {
+    pub(crate) fn ended(&mut self, id: &InstanceId) -> (Vec<Resaid>, HashSet<(Name, ItemKey)>) {
         self.running.remove(id).map(|running| (running.said, running.items)).unwrap_or_default()
     }
 

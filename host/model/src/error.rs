@@ -74,6 +74,7 @@ codes! {
     116 BadDescription "the component describes itself in a way that cannot be used";
     117 RetryPointless "the op asked for another try, which could only end the same way";
     118 TypeCheckFailed "a value does not pass the check of its type";
+    119 TooManyItems "a run with more steps for items of dynamic outputs than one may have";
     201 Syntax "the definitions file is not well-formed YAML";
     202 UnknownKey "a key that means nothing here";
     203 WrongShape "a value of the wrong kind (text for a list, say)";
@@ -123,6 +124,7 @@ codes! {
     247 ValueInvalid "a value of the definitions does not pass the check of its type";
     248 InputMayBeAbsent "a required input of a step that may run without it";
     249 RunEnded "the run has ended already";
+    250 NothingYet "a value of the latest run of a job that has not run";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";

@@ -15,7 +15,6 @@ use opyard_model::state::{InstanceId, RunState};
 use opyard_model::time::Timestamp;
 use opyard_model::value::{ArtifactRef, Yielded};
 use opyard_store::memo::MemoAnswer;
-use opyard_store::run::RunFilter;
 use serde::Serialize;
 
 use crate::error::YardError;
@@ -82,15 +81,9 @@ impl Yard {
 
     /// What the steps of the job's last successful run yielded; mapped steps are left out.
     async fn last_outputs(&self, plan: &Plan) -> Result<HashMap<StepPath, Vec<Yielded>>, YardError> {
-        let filter = RunFilter {
-            job: Some(plan.job.clone()),
-            status: vec![opyard_model::event::RunStatus::Success],
-            limit: 1,
-            ..RunFilter::default()
-        };
-        let Some(last) = self.tenant_store().runs(filter).await?.into_iter().next() else { return Ok(HashMap::new()) };
+        let Some(last) = self.last_success(&plan.job).await? else { return Ok(HashMap::new()) };
         let (plan, state) = self.state(last.run).await?;
-        let plain = state.instances().filter(|(id, _)| id.key.is_none());
+        let plain = state.instances().filter(|(id, _)| id.key.is_empty());
         Ok(plain
             .map(|(id, instance)| {
                 let step = plan.step(id.step);
@@ -167,7 +160,7 @@ impl Rehearsal<'_> {
         self.note(id.step, Foreseen::Run);
         let step = self.plan.step(id.step);
         let Some(of) = self.state.attempt(id) else { return Ok(()) };
-        let outputs = self.last.get(&step.path).filter(|_| id.key.is_none()).cloned();
+        let outputs = self.last.get(&step.path).filter(|_| id.key.is_empty()).cloned();
         self.assumes.entry(id.step).or_default().insert(id.step);
         let fits = |one: &Yielded| step.outputs.iter().any(|port| port.port == one.port);
         let outputs = outputs.filter(|outputs| outputs.iter().all(fits));

@@ -14,6 +14,7 @@ mod inspect;
 mod project;
 mod rerun;
 mod run;
+mod stored;
 mod upkeep;
 mod yard;
 

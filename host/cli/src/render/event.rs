@@ -84,7 +84,7 @@ fn failed(failure: &Failure) -> String {
 
 fn yielded(output: &Yielded) -> String {
     let value = &output.value;
-    let item = value.mapping_key.as_ref().map(|key| format!("[{key}]")).unwrap_or_default();
+    let item = value.mapping_key.last().map(|key| format!("[{key}]")).unwrap_or_default();
     let digest: String = value.artifact.digest.to_string().chars().take(15).collect();
     format!("{}{item}: {}, {}, {digest}…", output.port, value.media_type, quantity::size(value.artifact.size))
 }
@@ -159,7 +159,7 @@ pub(crate) fn told(event: &RunEvent) -> String {
 /// A value and its type.
 fn type_check(check: &TypeChecked, verdict: &str) -> String {
     let TypeChecked { port, mapping_key, type_name, by, description, .. } = check;
-    let key = mapping_key.as_ref().map(|key| format!("[{key}]")).unwrap_or_default();
+    let key = mapping_key.last().map(|key| format!("[{key}]")).unwrap_or_default();
     let description = description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     format!("{port}{key} {verdict} a {type_name} by {by}{description}")
 }

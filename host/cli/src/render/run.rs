@@ -137,8 +137,8 @@ fn next(report: &Report, again: &str) -> String {
         lines.push((format!("opyard artifacts {run}{again}"), "all that it made"));
         let last = report.steps().iter().rev().find_map(|step| Some((step, step.last_output.as_ref()?)));
         if let Some((step, (port, item))) = last {
-            let item = item.as_ref().filter(|_| step.key.mapping.is_empty());
-            let name = format!("{}.{port}{}", step.key, item.map(|key| format!("[{key}]")).unwrap_or_default());
+            let name =
+                format!("{}.{port}{}", step.key, item.as_ref().map(|key| format!("[{key}]")).unwrap_or_default());
             // Brackets mean something to a shell.
             let name = if name.contains('[') { format!("'{name}'") } else { name };
             lines.push((format!("opyard cat {run} {name}{again}"), "one of its outputs"));

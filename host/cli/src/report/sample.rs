@@ -29,7 +29,7 @@ fn checked(wrong: Option<&str>) -> TypeChecked {
     TypeChecked {
         direction: Direction::Output,
         port: name("rows"),
-        mapping_key: None,
+        mapping_key: Default::default(),
         type_name: name("penguin_rows"),
         by: "tables.table".into(),
         description: wrong.map(Into::into),

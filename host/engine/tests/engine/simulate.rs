@@ -174,7 +174,7 @@ impl<'a> Simulation<'a> {
         let inputs = self.state.bind(id);
         self.append(RunEvent::StepStart { of: of.clone() });
         let step = plan.step(id.step);
-        let (items, result) = self.scripts[&step.op].of(id.key.as_ref()).play(step, of.attempt, &inputs);
+        let (items, result) = self.scripts[&step.op].of(&id.key).play(step, &id.key, of.attempt, &inputs);
         self.given.insert(of.clone(), inputs);
         let running = Running { of, items: items.into_iter(), result, stopped: false };
         assert!(self.running.insert(id.clone(), running).is_none(), "runs twice");
@@ -188,8 +188,10 @@ impl<'a> Simulation<'a> {
             assert!(state.is_final(), "{id:?} starts before {of:?}");
             matches!(state, StepState::Success { .. })
         };
-        let whole = |ix| {
-            let ids: Vec<_> = self.state.instances().map(|(id, _)| id).filter(|id| id.step == ix).collect();
+        let within = |ix, depth: usize| {
+            let outer = id.key.outer(depth);
+            let ids = self.state.instances().map(|(id, _)| id).filter(|id| id.step == ix && id.key.is_within(&outer));
+            let ids: Vec<_> = ids.collect();
             ids.iter().for_each(|id| {
                 succeeded(id);
             });
@@ -198,21 +200,23 @@ impl<'a> Simulation<'a> {
             match &input.source {
                 Source::Unconnected | Source::Given { .. } => {}
                 Source::Output { slot } => {
-                    assert!(succeeded(&InstanceId { step: slot.step, key: None }) || input.optional);
+                    assert!(succeeded(&InstanceId::single(slot.step)) || input.optional);
                 }
                 Source::SameKey { slot } => {
-                    assert!(succeeded(&InstanceId { step: slot.step, key: id.key.clone() }) || input.optional);
+                    let key = id.key.outer(self.state.plan().depth(slot.step));
+                    assert!(succeeded(&InstanceId { step: slot.step, key }) || input.optional);
                 }
                 Source::Item { .. } => {}
-                Source::FanIn { slots } => slots.iter().for_each(|slot| whole(slot.step)),
-                Source::Collect { slot } => whole(slot.step),
+                Source::FanIn { slots } => slots.iter().for_each(|slot| within(slot.step, 0)),
+                Source::Collect { slot, depth } => within(slot.step, usize::from(*depth)),
             }
         }
-        step.after.iter().for_each(|ix| whole(*ix));
-        if let Some(over) = step.mapped_over {
-            let producer = InstanceId { step: over.step, key: None };
+        step.after.iter().for_each(|ix| within(*ix, 0));
+        for (at, over) in self.state.plan().levels(id.step).enumerate() {
+            let depth = id.key.len() - 1 - at;
+            let producer = InstanceId { step: over.step, key: id.key.outer(depth) };
             let instance = self.state.instance(&producer).unwrap();
-            assert!(instance.items(over.port).any(|(key, _)| Some(key) == id.key.as_ref()), "no such item");
+            assert!(instance.items(over.port).any(|(key, _)| *key == id.key[depth]), "no such item");
             assert!(step.hermetic || succeeded(&producer), "starts on a provisional item");
         }
     }
@@ -245,9 +249,9 @@ impl<'a> Simulation<'a> {
         let (step, generation) = (id.step_key(&plan), instance.generation);
         let key = Digest::of(b"key");
         let inputs = self.state.bind(id);
-        let script = self.scripts[&plan.step(id.step).op].of(id.key.as_ref());
+        let script = self.scripts[&plan.step(id.step).op].of(&id.key);
         // Whatever is in the memo succeeded once, as the script's last try does.
-        let (_, result) = script.play(plan.step(id.step), u32::from(script.fails), &inputs);
+        let (_, result) = script.play(plan.step(id.step), &id.key, u32::from(script.fails), &inputs);
         match result {
             StepResult::Success { outputs, .. } if script.succeeds() && self.draw(2) == 0 => {
                 self.given.insert(Attempt { step: step.clone(), generation, attempt: 0 }, inputs);
@@ -269,7 +273,7 @@ impl<'a> Simulation<'a> {
         let setback = match running.result {
             _ if running.stopped => Setback::Failed(Failure::new(Code::Canceled, "stopped")),
             StepResult::Success { outputs, .. } => {
-                for output in outputs.into_iter().filter(|one| one.value.mapping_key.is_none()) {
+                for output in outputs.into_iter().filter(|one| one.value.item_of(&id.key).is_none()) {
                     self.append(RunEvent::StepOutput { of: of.clone(), output });
                 }
                 return self.append(RunEvent::StepSuccess { of, usage: Usage::default() });
@@ -318,9 +322,9 @@ impl<'a> Simulation<'a> {
     }
 
     fn is_provisional(&self, id: &InstanceId) -> bool {
-        self.state.plan().step(id.step).mapped_over.is_some_and(|over| {
-            let producer = self.state.instance(&InstanceId { step: over.step, key: None }).unwrap();
-            !matches!(producer.state, StepState::Success { .. })
+        self.state.plan().levels(id.step).enumerate().any(|(at, over)| {
+            let producer = InstanceId { step: over.step, key: id.key.outer(id.key.len() - 1 - at) };
+            !matches!(self.state.instance(&producer).unwrap().state, StepState::Success { .. })
         })
     }
 }
@@ -372,4 +376,35 @@ proptest! {
             prop_assert!(!started);
         }
     }
+}
+
+/// The plans above are worth their name: among them are items of items, which start over too, and steps that collect them.
+#[test]
+fn random_plans_have_what_there_is_to_get_wrong() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let (mut nested, mut superseded, mut collected) = (0, 0, 0);
+    for _ in 0..400 {
+        let (plan, scripts) = plans::plans(30).new_tree(&mut runner).unwrap().current();
+        let chance = chances().new_tree(&mut runner).unwrap().current();
+        let plan = Arc::new(Plan { on_failure: FailurePolicy::GoOn, ..plan });
+        let mut live = Simulation::new(&plan, &scripts, chance);
+        live.play();
+        let deep = |id: &InstanceId| id.key.len() > 1;
+        nested += usize::from(
+            live.state
+                .instances()
+                .any(|(id, instance)| deep(&id) && matches!(instance.state, StepState::Success { .. })),
+        );
+        superseded += usize::from(live.state.instances().any(|(id, instance)| deep(&id) && instance.generation > 0));
+        collected +=
+            usize::from(plan.steps.iter().any(|step| {
+                step.inputs.iter().any(|input| matches!(input.source, Source::Collect { depth: 1.., .. }))
+            }));
+    }
+    assert!(
+        nested > 40 && superseded > 3 && collected > 15,
+        "{nested} nested, {superseded} superseded, {collected} collected"
+    );
 }

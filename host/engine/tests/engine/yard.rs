@@ -304,7 +304,7 @@ impl Player {
         described.outputs = call.outputs.iter().map(|bound| bound.output.clone()).collect();
         let scripted = self.scripts.get(&call.op).copied();
         let script = scripted.unwrap_or(crate::plans::Script { fails: 0, yields: 255, items: 7, salt: 1 });
-        script.of(call.mapping_key.as_ref()).play_with_bytes(&described, attempt, &call.inputs)
+        script.of(&call.item).play_with_bytes(&described, &call.item, attempt, &call.inputs)
     }
 
     pub(crate) fn calls_of(&self, step: &str) -> usize {

@@ -24,7 +24,7 @@ use crate::component::{ComponentDescription, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::digest::Digest;
 use crate::error::Code;
-use crate::id::Name;
+use crate::id::{Name, StepPath};
 use crate::limits::LimitOverrides;
 use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, Trigger};
 use crate::secret::SecretSpec;
@@ -341,7 +341,26 @@ pub(crate) enum Feed {
     FanIn(Vec<PortRef>),
     Value(tree::Node),
     Artifact(Digest),
-    Collect(PortRef),
+    Collect(PortRef, Levels),
+    Latest(Box<LatestRef>),
+}
+
+/// `{ latest: { job, step, output } }`
+#[derive(Debug, Clone)]
+pub(crate) struct LatestRef {
+    pub(crate) job: Located<Name>,
+    pub(crate) step: Located<StepPath>,
+    /// The step's only output, if none is named.
+    pub(crate) output: Option<Located<Name>>,
+}
+
+/// How much of the mapping a `collect` undoes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Levels {
+    /// The values of each item around stay apart.
+    Innermost,
+    /// One list of everything.
+    All,
 }
 
 /// A reference to something that yields values.

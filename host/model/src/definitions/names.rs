@@ -54,9 +54,19 @@ impl Definitions {
             self.check_body(step, found);
             for input in &step.inputs {
                 match &input.feed.value {
-                    Feed::Port(port) | Feed::Collect(port) => self.check_ref(port, flow, inputs, found),
+                    Feed::Port(port) | Feed::Collect(port, _) => self.check_ref(port, flow, inputs, found),
                     Feed::FanIn(ports) => ports.iter().for_each(|port| self.check_ref(port, flow, inputs, found)),
-                    Feed::Value(_) | Feed::Artifact(_) => {}
+                    Feed::Latest(latest) if !self.jobs.knows(latest.job.value.as_str()) => {
+                        let known = self.jobs.names();
+                        found.push(unknown(
+                            Code::UnknownJob,
+                            "job",
+                            latest.job.value.as_str(),
+                            &latest.job.place,
+                            known,
+                        ));
+                    }
+                    Feed::Value(_) | Feed::Artifact(_) | Feed::Latest(_) => {}
                 }
             }
             for name in &step.after {

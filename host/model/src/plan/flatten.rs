@@ -360,8 +360,8 @@ impl<'a> Builder<'a> {
                 Some(slot) => Wire::Slot { slot, place: &port.place },
                 None => Wire::Broken,
             },
-            Feed::Collect(port) => match self.single(port, locals, inputs) {
-                Some(slot) => Wire::Collect { slot, place: &feed.place },
+            Feed::Collect(port, levels) => match self.single(port, locals, inputs) {
+                Some(slot) => Wire::Collect { slot, levels: *levels, place: &feed.place },
                 None => Wire::Broken,
             },
             Feed::FanIn(ports) => {
@@ -371,6 +371,7 @@ impl<'a> Builder<'a> {
             }
             Feed::Value(node) => Wire::Value(node),
             Feed::Artifact(digest) => Wire::Artifact { digest: *digest, place: &feed.place },
+            Feed::Latest(latest) => Wire::Latest { latest, place: &feed.place },
         }
     }
 
@@ -385,7 +386,12 @@ impl<'a> Builder<'a> {
         match inputs.get(name.as_str())? {
             Wire::Slot { slot, .. } => Some(*slot),
             Wire::Broken => None,
-            Wire::Absent | Wire::FanIn { .. } | Wire::Collect { .. } | Wire::Value(_) | Wire::Artifact { .. } => {
+            Wire::Absent
+            | Wire::FanIn { .. }
+            | Wire::Collect { .. }
+            | Wire::Value(_)
+            | Wire::Artifact { .. }
+            | Wire::Latest { .. } => {
                 self.found.push(
                     Diagnostic::error(
                         Code::BadReference,

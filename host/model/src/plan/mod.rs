@@ -9,6 +9,7 @@ mod build;
 pub(crate) mod config;
 mod driver;
 mod flatten;
+mod latest;
 mod narrow;
 mod outline;
 mod types;
@@ -28,8 +29,9 @@ use crate::limits::Limits;
 use crate::secret::SecretSpec;
 use crate::value::{ValueRef, Yielded};
 
-pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
+pub use build::{Catalog, Launch, MAX_STEPS, Planning, Stored};
 pub use driver::{KeyValueDriver, ModelRegistryDriver};
+pub use latest::{LatestOutput, LatestWanted};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use types::TypeCheck;
@@ -69,18 +71,21 @@ pub enum Source {
         /// Its bytes, when they are in the definitions and have to be stored before the run starts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
+        /// The run that yielded it, when it is the latest of its kind.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        latest: Option<Box<LatestOutput>>,
     },
     /// An output of a step that is not mapped.
     Output {
         /// The output.
         slot: OutputSlot,
     },
-    /// The item of a dynamic output at this step's mapping key.
+    /// An item of a dynamic output: of one that this step is mapped over, or of another port of the same step.
     Item {
         /// The dynamic output.
         slot: OutputSlot,
     },
-    /// The output, at this step's mapping key, of a step mapped over the same dynamic output.
+    /// The output, for this step's item or one that it is below, of a step mapped over the same dynamic outputs.
     SameKey {
         /// The output.
         slot: OutputSlot,
@@ -94,6 +99,9 @@ pub enum Source {
     Collect {
         /// The output.
         slot: OutputSlot,
+        /// How deep the item is below which they are: 0 = all that there are.
+        #[serde(default)]
+        depth: u8,
     },
 }
 
@@ -365,7 +373,8 @@ pub struct Step {
     /// What has to have become of what it builds on.
     #[serde(default, skip_serializing_if = "Trigger::is_default")]
     pub when: Trigger,
-    /// The dynamic output that this step is mapped over: it runs once per item.
+    /// The dynamic output that this step is mapped over: it runs once per item, of each item that the step which yields
+    /// them is mapped over itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapped_over: Option<OutputSlot>,
     /// What it may use.
@@ -410,7 +419,7 @@ impl Step {
                 Source::Output { slot }
                 | Source::Item { slot }
                 | Source::SameKey { slot }
-                | Source::Collect { slot } => std::slice::from_ref(slot),
+                | Source::Collect { slot, .. } => std::slice::from_ref(slot),
                 Source::FanIn { slots } => slots.as_slice(),
             }
             .iter()
@@ -481,6 +490,9 @@ pub struct ReusedStep {
     pub outputs: Vec<Yielded>,
 }
 
+/// Most dynamic outputs, one in the items of another, that a step may be mapped over.
+pub const MAX_DEPTH: usize = 8;
+
 /// Largest plan, as JSON: 256 MiB.
 pub const MAX_PLAN: u64 = 256 << 20;
 
@@ -492,6 +504,17 @@ impl Plan {
     #[must_use]
     pub fn step(&self, ix: StepIx) -> &Step {
         &self.steps[ix.index()]
+    }
+
+    /// The dynamic outputs that a step is mapped over, innermost first.
+    pub fn levels(&self, ix: StepIx) -> impl Iterator<Item = OutputSlot> + '_ {
+        std::iter::successors(self.step(ix).mapped_over, |slot| self.step(slot.step).mapped_over)
+    }
+
+    /// How many dynamic outputs a step is mapped over: how many keys its items have.
+    #[must_use]
+    pub fn depth(&self, ix: StepIx) -> usize {
+        self.levels(ix).count()
     }
 
     /// The indices of all steps, in topological order.

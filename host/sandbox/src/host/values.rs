@@ -107,7 +107,7 @@ impl HostReader for Doorway<'_, Values> {
     async fn mapping_key(&mut self, this: Resource<Reader>) -> wasmtime::Result<Option<String>> {
         let state = self.enter()?;
         let reader = state.table.get(&this)?;
-        Ok(state.value(reader)?.mapping_key.as_ref().map(ToString::to_string))
+        Ok(state.value(reader)?.mapping_key.text())
     }
 
     async fn read(&mut self, this: Resource<Reader>, max: u32) -> wasmtime::Result<Result<Vec<u8>, IoError>> {

@@ -293,7 +293,7 @@ pub(crate) fn op_call(component: ComponentDigest, op: &str) -> OpCall {
         component,
         op: name(op),
         config: CanonicalJson::empty_object(),
-        mapping_key: None,
+        item: Default::default(),
         inputs: Vec::new(),
         unchecked: Vec::new(),
         outputs: Vec::new(),
