@@ -53,7 +53,6 @@ impl Whose {
                 component: step.component,
                 op: step.op.clone(),
                 config: step.config.clone(),
-                item: id.key.clone(),
                 inputs: given.inputs,
                 unchecked: unchecked(plan, step).cloned().collect(),
                 types: types(plan, step),

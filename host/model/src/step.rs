@@ -12,7 +12,7 @@ use crate::component::{ComponentDescription, Interface, TypeName};
 use crate::digest::{ComponentDigest, Digest};
 use crate::error::Failure;
 use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress, TypeChecked};
-use crate::id::{ItemKey, Name, RunId, StepKey, TenantId};
+use crate::id::{Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
 use crate::metadata::MetadataEntry;
@@ -167,9 +167,6 @@ pub struct OpCall {
     pub op: Name,
     /// Its config.
     pub config: CanonicalJson,
-    /// The item that this step is mapped over; empty when it is not mapped.
-    #[serde(default, skip_serializing_if = "ItemKey::is_no_item")]
-    pub item: ItemKey,
     /// Its inputs. Values on `nothing` ports are left out.
     pub inputs: Vec<BoundInput>,
     /// Inputs whose values no step has yielded, so that nobody has checked them.
@@ -250,7 +247,7 @@ pub struct StepIdentity {
     pub job: Name,
     /// The run.
     pub run: RunId,
-    /// The step.
+    /// The step, and the item that it is mapped over.
     pub key: StepKey,
     /// 0 on the first try.
     pub attempt: u32,

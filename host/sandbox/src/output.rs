@@ -177,7 +177,10 @@ impl OpState {
             type_name: bound.output.type_name.clone(),
             media_type: bound.output.media_type.clone(),
             metadata: draft.metadata,
-            mapping_key: draft.key.as_ref().map_or_else(|| self.call.item.clone(), |key| self.call.item.child(key)),
+            mapping_key: match &draft.key {
+                Some(key) => self.step.key.mapping.child(key),
+                None => self.step.key.mapping.clone(),
+            },
             kept: None,
         };
         if dynamic {

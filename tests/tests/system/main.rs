@@ -13,5 +13,6 @@ mod layering;
 mod network;
 mod penguins;
 mod stateful;
+mod stories;
 mod upkeep;
 mod workflows;

@@ -122,6 +122,16 @@ fn kept(report: &Report, limit: usize) -> String {
     with_rest(&table, report.kept.len(), limit)
 }
 
+/// Inputs that were found in other runs.
+fn latest(report: &Report, limit: usize) -> String {
+    let mut table = Table::new(["input", "of", "step", "in"]);
+    for (step, port, of) in report.latest.iter().take(limit) {
+        let input = format!("{step}.{port}");
+        table.row([input.into(), of.job.as_str().into(), of.step.as_str().into(), of.run.to_string().into()]);
+    }
+    with_rest(&table, report.latest.len(), limit)
+}
+
 fn with_rest(table: &Table, count: usize, limit: usize) -> String {
     if table.is_empty() {
         return String::new();
@@ -182,6 +192,7 @@ pub(crate) fn show(report: &Report, all: bool) -> String {
     let extent = if all { Extent::All } else { Extent::Rows(200) };
     section(&mut out, "", &steps::table(report, extent, "  "));
     section(&mut out, "", &failures(report, limit));
+    section(&mut out, "inputs from other runs", &latest(report, limit));
     section(&mut out, "metrics", &metrics(report, limit));
     section(&mut out, "assets", &assets(report, limit));
     section(&mut out, "expectations", &expectations(report, limit));
@@ -319,6 +330,9 @@ pub(crate) fn json(report: &Report) -> Value {
         },
         "failure": report.failure.as_ref().map(failure::failure_json),
         "cancel_reason": report.cancel_reason,
+        "latest": report.latest.iter().map(|(step, input, of)| {
+            json!({ "step": step, "input": input, "job": of.job, "run": of.run, "of": of.step })
+        }).collect::<Value>(),
         "steps": report.steps().iter().map(step).collect::<Value>(),
         "metrics": report.metrics.iter().map(|((name, step), point)| {
             json!({ "name": name, "step": step, "value": point.value, "at": point.step })

@@ -15,7 +15,9 @@ use opyard_model::id::{RunId, TenantId};
 use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::plan::Plan;
-use opyard_model::step::{Call, OpCall, Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
+use opyard_model::step::{
+    Call, OpCall, Said, Saying, StepExecutor, StepIdentity, StepOutcome, StepRequest, StepResult,
+};
 use opyard_model::time::{Clock, Timestamp};
 use opyard_model::value::{ArtifactRef, Kept, ValueRef, Yielded};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
@@ -291,20 +293,21 @@ impl Player {
     /// Puts what a call will yield into a store.
     pub(crate) async fn keep(&self, request: &StepRequest, artifacts: &dyn ArtifactStore) -> Result<(), StoreError> {
         let (Call::Op(call), Some(step)) = (&request.call, &request.step) else { return Ok(()) };
-        for bytes in self.played(call, step.attempt).2 {
+        for bytes in self.played(call, step).2 {
             artifacts.put(bytes).await?;
         }
         Ok(())
     }
 
     /// What a call yields, how it ends, and the bytes of what it yields.
-    fn played(&self, call: &OpCall, attempt: u32) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
+    fn played(&self, call: &OpCall, of: &StepIdentity) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
         let mut described = crate::plans::step(call.op.as_str(), Vec::new());
         described.hermetic = call.hermetic;
         described.outputs = call.outputs.iter().map(|bound| bound.output.clone()).collect();
         let scripted = self.scripts.get(&call.op).copied();
         let script = scripted.unwrap_or(crate::plans::Script { fails: 0, yields: 255, items: 7, salt: 1 });
-        script.of(&call.item).play_with_bytes(&described, &call.item, attempt, &call.inputs)
+        let item = &of.key.mapping;
+        script.of(item).play_with_bytes(&described, item, of.attempt, &call.inputs)
     }
 
     pub(crate) fn calls_of(&self, step: &str) -> usize {
@@ -340,7 +343,7 @@ impl StepExecutor for Player {
                     Some(Manner::Takes(time)) => tokio::time::sleep(time).await,
                     None => {}
                 }
-                let (items, result, _) = self.played(&call, step.attempt);
+                let (items, result, _) = self.played(&call, &step);
                 for item in items {
                     said.say(Saying::ItemCommitted(item));
                     tokio::task::yield_now().await;

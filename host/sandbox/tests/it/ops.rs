@@ -75,7 +75,7 @@ async fn items_are_announced_as_they_are_committed_and_an_io_manager_takes_each(
         .collect();
     let yielded: Vec<_> = came.outputs().into_iter().map(|(_, value)| value).collect();
     assert_eq!(announced, yielded);
-    assert_eq!(yielded[2].mapping_key.to_string(), "item-2");
+    assert_eq!(yielded[2].mapping_key.to_string(), "k/item-2");
     assert_eq!(yielded[2].kept.as_ref().unwrap().manager, name("files"));
     let kept = probe.bench.kept.0.lock().unwrap();
     assert_eq!(kept.get("outer.step.item[k][item-2]").unwrap(), "2", "{kept:?}");
