@@ -379,6 +379,9 @@ impl Report {
             | RunEvent::RunCanceled
             | RunEvent::TypeCheckSuccess { .. }
             | RunEvent::TypeCheckFailure { .. }
+            | RunEvent::HookCompleted { .. }
+            | RunEvent::HookErrored { .. }
+            | RunEvent::HookSkipped { .. }
             | RunEvent::StepInput { .. }
             | RunEvent::StepRestarted { .. }
             | RunEvent::StepMemoMissed { .. }

@@ -118,11 +118,12 @@ codes! {
     242 MissingKey "a key that has to be there is not";
     243 NoDefinitions "no definitions file where one was looked for";
     244 BadCall "a call that cannot be answered as it was made";
-    245 UnknownExtension "no component ships this type checker";
+    245 UnknownExtension "no component ships this type checker or hook";
     246 BadSchema "a JSON Schema of the definitions that cannot be used";
     247 ValueInvalid "a value of the definitions does not pass the check of its type";
     248 InputMayBeAbsent "a required input of a step that may run without it";
     249 RunEnded "the run has ended already";
+    257 BadTemplate "a text of a hook that cannot be used";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";

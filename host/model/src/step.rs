@@ -12,6 +12,7 @@ use crate::component::{ComponentDescription, Interface, TypeName};
 use crate::digest::{ComponentDigest, Digest};
 use crate::error::Failure;
 use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress, TypeChecked};
+use crate::hook::{HookAction, Occasion};
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
@@ -212,6 +213,17 @@ pub struct CheckCall {
     pub values: Vec<ValueRef>,
 }
 
+/// A hook to be told something that is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookCall {
+    /// What it does.
+    pub action: HookAction,
+    /// What a component's hook may use.
+    pub rights: Vec<ResourceRight>,
+    /// What it is told.
+    pub occasion: Occasion,
+}
+
 /// What is asked of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
@@ -222,6 +234,8 @@ pub enum Call {
     CheckType(Box<CheckCall>),
     /// Hand a value to an IO manager.
     HandleOutput(Box<HandleCall>),
+    /// Tell a hook something. Said of it: log lines, and what is for the operator.
+    Hook(Box<HookCall>),
     /// Say what the component ships. Pure: everything but `describe` traps.
     Describe {
         /// The component.
@@ -281,6 +295,8 @@ pub enum StepResult {
     Checked(Vec<TypeChecked>),
     /// The IO manager took the value: `value.kept` is filled in.
     Handled(Box<ValueRef>),
+    /// The hook has done what it does.
+    Hooked,
     /// It did not succeed.
     Failure(Failure),
     /// The op asks for another try.

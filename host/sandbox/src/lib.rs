@@ -21,6 +21,7 @@ mod describe;
 mod executor;
 mod gate;
 mod guard;
+mod hooking;
 mod host;
 mod imports;
 mod json_check;

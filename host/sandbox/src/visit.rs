@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use opyard_model::component::{ComponentDescription, Interface};
 use opyard_model::error::{Code, Failure, MAX_DESCRIPTION, sanitize};
+use opyard_model::hook::Occasion;
 use opyard_model::limits::{Limits, Usage};
 use opyard_model::metadata::MetadataEntry;
-use opyard_model::step::{Said, StepResult};
+use opyard_model::step::{ResourceRight, Said, StepResult};
 use opyard_store::crash::{self, CrashPoint};
 use tokio::sync::Semaphore;
 use wasmtime::UpdateDeadline;
@@ -27,7 +28,7 @@ use crate::host::wasi::World;
 use crate::outbox::Outbox;
 use crate::state::{HostState, Work};
 use crate::trap::{Stop, failure_of};
-use crate::{describe, metadata};
+use crate::{describe, hooking, metadata};
 
 /// Bytes of a host call beyond the limit: a chunk.
 const CHUNK: u64 = 1 << 20;
@@ -36,6 +37,16 @@ const CHUNK: u64 = 1 << 20;
 pub(crate) struct Allowed {
     pub(crate) doors: Doors,
     pub(crate) listed: Vec<Interface>,
+}
+
+impl Allowed {
+    /// These doors, and those of what may be used.
+    pub(crate) fn new(doors: Doors, rights: &[ResourceRight]) -> Self {
+        let mut listed: Vec<_> = rights.iter().map(|right| right.through).collect();
+        listed.dedup();
+        let doors = listed.iter().fold(doors, |doors, interface| doors.and_resource(*interface));
+        Self { doors, listed }
+    }
 }
 
 /// What a type checker says of a value, checked.
@@ -52,6 +63,8 @@ pub(crate) enum Errand {
     Op,
     /// To say what the component ships.
     Describe,
+    /// To be the hook of its state.
+    Hook { hook: String, config: String, occasion: Box<Occasion> },
     /// To check the value of its state.
     Check { checker: String, params: String, reader: Reader },
 }
@@ -61,6 +74,7 @@ pub(crate) enum Came {
     Op(StepResult),
     Described(Box<ComponentDescription>),
     Checked(Verdict),
+    Hooked,
 }
 
 /// One guest, from instantiation to the end.
@@ -157,6 +171,10 @@ impl<'a> Visit<'a> {
                 let verdict = self.check(loaded, &checker, &params, reader).await;
                 self.said_by_checker(verdict).map(Came::Checked)
             }
+            Errand::Hook { hook, config, occasion } => {
+                let handled = self.handle(loaded, &hook, &config, &occasion).await;
+                self.said_by_hook(handled).map(|()| Came::Hooked)
+            }
             Errand::Op => {
                 let Work::Op(op) = &self.store.data().work else { return Err(no_op()) };
                 let op = op.call.op.clone();
@@ -214,6 +232,34 @@ impl<'a> Visit<'a> {
         }
     }
 
+    async fn handle(
+        &mut self,
+        loaded: &Loaded,
+        hook: &str,
+        config: &String,
+        occasion: &Occasion,
+    ) -> wasmtime::Result<Result<(), OpError>> {
+        let Some(pre) = &loaded.hooks else { return Err(no_world("hooks").into()) };
+        self.store.set_fuel(self.limits.fuel)?;
+        let instance = pre.instantiate_async(&mut self.store).await?;
+        instance.opyard_op_hooks().call_handle(&mut self.store, hook, config, &hooking::theirs(occasion)).await
+    }
+
+    fn said_by_hook(&self, said: wasmtime::Result<Result<(), OpError>>) -> Result<(), Failure> {
+        match said {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(OpError::Failure(failure))) => Err(self.failed(failure)),
+            Ok(Err(OpError::Retry(retry))) => {
+                let text = sanitize(&retry.description, MAX_DESCRIPTION);
+                Err(Failure::new(
+                    Code::RetriesExhausted,
+                    format!("a hook is told once, and this asks for more: {text}"),
+                ))
+            }
+            Err(error) => Err(self.trapped(&error)),
+        }
+    }
+
     async fn execute(&mut self, loaded: &Loaded, op: &str) -> wasmtime::Result<Result<(), OpError>> {
         let Some(pre) = &loaded.ops else { return Err(no_world("ops").into()) };
         self.store.set_fuel(self.limits.fuel)?;
@@ -234,6 +280,10 @@ impl<'a> Visit<'a> {
             if let Some(pre) = &loaded.checks {
                 let instance = pre.instantiate_async(&mut self.store).await?;
                 shipped.type_checkers = instance.opyard_op_type_checks().call_describe(&mut self.store).await?;
+            }
+            if let Some(pre) = &loaded.hooks {
+                let instance = pre.instantiate_async(&mut self.store).await?;
+                shipped.hooks = instance.opyard_op_hooks().call_describe(&mut self.store).await?;
             }
             Ok(())
         };

@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 use opyard_server::model::error::{Code, Failure};
-use opyard_server::model::event::{AssetEvent, Level, Progress, Recorded, RunEvent, TypeChecked};
+use opyard_server::model::event::{AssetEvent, HookName, Level, Progress, Recorded, RunEvent, TypeChecked};
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Usage;
 use opyard_server::model::value::Yielded;
@@ -40,6 +40,8 @@ pub(crate) fn style(event: &RunEvent) -> Style {
         | RunEvent::StepUpForRetry { .. }
         | RunEvent::StepSuperseded { .. }
         | RunEvent::TypeCheckFailure { .. }
+        | RunEvent::HookErrored { .. }
+        | RunEvent::HookSkipped { .. }
         | RunEvent::LimitReached { .. }
         | RunEvent::GrantDenied { .. } => WARN,
         RunEvent::Log { line, .. } if line.level >= Level::Error => BAD,
@@ -144,6 +146,9 @@ pub(crate) fn told(event: &RunEvent) -> String {
         }
         RunEvent::TypeCheckSuccess { check, .. } => type_check(check, "is"),
         RunEvent::TypeCheckFailure { check, .. } => type_check(check, "is not"),
+        RunEvent::HookCompleted { hook, .. } => hooked(hook),
+        RunEvent::HookErrored { hook, failure, .. } => format!("{}: {}", hooked(hook), failed(failure)),
+        RunEvent::HookSkipped { hook, .. } => format!("{}: the run is being stopped", hooked(hook)),
         RunEvent::Metric { point, from_memo, .. } => {
             let at = point.step.map(|step| format!(" at {step}")).unwrap_or_default();
             format!("{} = {}{at}{}", point.name, metric(point.value), again(*from_memo))
@@ -154,6 +159,11 @@ pub(crate) fn told(event: &RunEvent) -> String {
         RunEvent::GrantDenied { key, .. } => format!("asked for '{key}', which it was not granted"),
         RunEvent::EngineEvent { message, .. } => message.clone(),
     }
+}
+
+/// A hook, and of what it is told.
+fn hooked(hook: &HookName) -> String {
+    format!("{} on {}", hook.name, hook.on.name())
 }
 
 /// A value and its type.

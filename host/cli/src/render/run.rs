@@ -387,6 +387,8 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::StepRestarted { .. }
         | RunEvent::StepMemoMissed { .. }
         | RunEvent::HandledOutput { .. }
+        | RunEvent::HookCompleted { .. }
+        | RunEvent::HookSkipped { .. }
         | RunEvent::AssetMaterialization { .. }
         | RunEvent::AssetObservation { .. }
         | RunEvent::Metric { .. }
@@ -405,6 +407,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         RunEvent::StepExpectationResult { .. } => Some("unexpected"),
         RunEvent::Log { .. } => Some("says"),
         RunEvent::TypeCheckFailure { .. } => Some("wrong type"),
+        RunEvent::HookErrored { .. } => Some("hook failed"),
         RunEvent::LimitReached { .. } => Some("limit"),
         RunEvent::GrantDenied { .. } => Some("denied"),
         RunEvent::RunCanceling { .. } => Some("canceling"),

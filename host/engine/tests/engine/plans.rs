@@ -7,6 +7,7 @@ use bytes::Bytes;
 use opyard_model::component::{Backoff, Jitter, RetryPolicy};
 use opyard_model::digest::{ComponentDigest, Digest, FieldHasher};
 use opyard_model::error::{Code, Failure};
+use opyard_model::hook::{Hook, HookAction, HookIx, Outcome, Webhook, WebhookBody, WebhookUrl};
 use opyard_model::id::{MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
@@ -57,8 +58,22 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         hermetic: true,
         uses_execution: false,
         memo: Memo::Sound,
+        hooks: Vec::new(),
         tags: BTreeMap::new(),
     }
+}
+
+/// One hook for each outcome, and a second for failures.
+pub(crate) fn hooks() -> Vec<Hook> {
+    let outcomes = [Outcome::Success, Outcome::Failure, Outcome::Retry, Outcome::Failure];
+    let webhook = Webhook {
+        url: WebhookUrl::Text("https://hooks.example".into()),
+        body: WebhookBody::Occasion,
+        headers: BTreeMap::new(),
+        allow_private: false,
+        timeout: Webhook::TIMEOUT,
+    };
+    outcomes.map(|on| Hook { on, action: HookAction::Webhook(Box::new(webhook.clone())) }).into()
 }
 
 pub(crate) fn plan(steps: Vec<Step>) -> Plan {
@@ -71,6 +86,8 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         secrets: BTreeMap::new(),
         io_managers: BTreeMap::new(),
         types: BTreeMap::new(),
+        hooks: Vec::new(),
+        job_hooks: Vec::new(),
         on_failure: FailurePolicy::GoOn,
         settings: Vec::new(),
         reuse: Vec::new(),
@@ -296,18 +313,26 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
         salt: words.below(1 << 16) as u16,
     };
     scripts.insert(made.op.clone(), script);
+    let told = words.below(16);
+    made.hooks = (0..4).filter(|bit| told & (1 << bit) != 0).map(HookIx).collect();
     steps.push(made);
 }
 
 /// A random plan of up to `most` steps, and its scripts.
 pub(crate) fn plans(most: usize) -> impl Strategy<Value = (Plan, Scripts)> {
     let grown = proptest::collection::vec(proptest::collection::vec(any::<u16>(), 0..40), 1..most);
-    (grown, proptest::bool::weighted(0.2)).prop_map(|(words, fail_fast)| {
+    let with = proptest::bool::weighted;
+    (grown, with(0.2), with(0.2)).prop_map(|(words, fail_fast, all_told)| {
         let (mut steps, mut scripts) = (Vec::new(), Scripts::new());
         for words in &words {
             grow(&mut steps, &mut scripts, &mut Words(words.iter()));
         }
         let on_failure = if fail_fast { FailurePolicy::FailFast } else { FailurePolicy::GoOn };
-        (Plan { on_failure, ..plan(steps) }, scripts)
+        let job_hooks = if all_told { vec![HookIx(0), HookIx(1), HookIx(2)] } else { Vec::new() };
+        if all_told {
+            // Each is told once.
+            steps.iter_mut().for_each(|step| step.hooks.retain(|hook| !job_hooks.contains(hook)));
+        }
+        (Plan { on_failure, hooks: hooks(), job_hooks, ..plan(steps) }, scripts)
     })
 }

@@ -15,8 +15,8 @@ use crate::plan::{FailurePolicy, Trigger};
 
 const JOB: Keys = Keys {
     what: "a job",
-    known: &["description", "tags", "steps", "policy", "retry", "limits"],
-    later: &["hooks", "partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
+    known: &["description", "tags", "steps", "policy", "retry", "limits", "hooks"],
+    later: &["partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
 };
 const GRAPH: Keys = Keys { what: "a graph", known: &["description", "inputs", "steps", "outputs"], later: &["config"] };
 const GRAPH_INPUT: Keys =
@@ -38,8 +38,9 @@ const STEP: Keys = Keys {
         "memo",
         "types",
         "when",
+        "hooks",
     ],
-    later: &["pool", "hooks", "partitions", "priority"],
+    later: &["pool", "partitions", "priority"],
 };
 const POLICY: Keys = Keys { what: "a policy", known: &["fail_fast"], later: &["cancel_run_when"] };
 const RETRY: Keys =
@@ -61,9 +62,10 @@ impl Reading<'_> {
         let on_failure = fields.get("policy").and_then(|node| self.policy(node)).unwrap_or_default();
         let retry = fields.get("retry").and_then(|node| self.retry(node));
         let limits = self.limits(fields.get("limits"));
+        let hooks = self.hooks(fields.get("hooks"));
         let steps = fields.require(self, "steps", "a job has at least one step")?;
         let flow = self.flow(steps)?;
-        Some(Job { description, tags, flow, on_failure, retry, limits })
+        Some(Job { description, tags, flow, on_failure, retry, limits, hooks })
     }
 
     pub(super) fn graph(&mut self, node: &Node) -> Option<Graph> {
@@ -150,6 +152,7 @@ impl Reading<'_> {
         });
         let tags = self.tags(fields.get("tags"));
         let memo = fields.get("memo").and_then(|node| self.memo(node));
+        let hooks = self.hooks(fields.get("hooks"));
         let (body_place, body) = body?;
         Some(StepDefinition {
             body,
@@ -164,11 +167,12 @@ impl Reading<'_> {
             when,
             tags,
             memo,
+            hooks,
         })
     }
 
     /// A config is a map; what is in it is checked against the op's schema, later.
-    fn config(&mut self, node: &Node) -> bool {
+    pub(super) fn config(&mut self, node: &Node) -> bool {
         if !matches!(node.value, Value::Map(_) | Value::Null) {
             return self.shape::<()>(node, "`config`", "a map").is_some();
         }

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 use crate::error::Failure;
+use crate::hook::{HookIx, Outcome};
 use crate::id::{Name, RunId, StepKey};
 use crate::json::CanonicalJson;
 use crate::limits::Usage;
@@ -45,6 +46,17 @@ pub struct Attempt {
     pub generation: u32,
     /// 0 on the first try of the generation.
     pub attempt: u32,
+}
+
+/// A hook of the run, as events name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookName {
+    /// Which of the plan's.
+    pub index: HookIx,
+    /// What it is told of.
+    pub on: Outcome,
+    /// `webhook`, or `component.hook`. Never an address: that may be a secret.
+    pub name: String,
 }
 
 /// One thing that happened to a run.
@@ -223,6 +235,41 @@ pub enum RunEvent {
         /// The check.
         check: TypeChecked,
     },
+    /// A hook has done what it does.
+    HookCompleted {
+        /// The try of which it was told.
+        of: Attempt,
+        /// The hook.
+        hook: HookName,
+        /// What it logged.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<LogLine>,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// A hook could not do what it does. Nothing follows from that.
+    HookErrored {
+        /// The try of which it was told.
+        of: Attempt,
+        /// The hook.
+        hook: HookName,
+        /// Why.
+        failure: Failure,
+        /// What it logged.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<LogLine>,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// A hook is not told: the run is being stopped.
+    HookSkipped {
+        /// The try of which it would have been told.
+        of: Attempt,
+        /// The hook.
+        hook: HookName,
+        /// Why.
+        reason: SkipReason,
+    },
     /// An asset was made.
     AssetMaterialization {
         /// Which.
@@ -341,6 +388,9 @@ impl RunEvent {
             Self::HandledOutput { .. } => "handled_output",
             Self::TypeCheckSuccess { .. } => "type_check_success",
             Self::TypeCheckFailure { .. } => "type_check_failure",
+            Self::HookCompleted { .. } => "hook_completed",
+            Self::HookErrored { .. } => "hook_errored",
+            Self::HookSkipped { .. } => "hook_skipped",
             Self::AssetMaterialization { .. } => "asset_materialization",
             Self::AssetObservation { .. } => "asset_observation",
             Self::StepExpectationResult { .. } => "step_expectation_result",
@@ -380,6 +430,9 @@ impl RunEvent {
             | Self::HandledOutput { of, .. }
             | Self::TypeCheckSuccess { of, .. }
             | Self::TypeCheckFailure { of, .. }
+            | Self::HookCompleted { of, .. }
+            | Self::HookErrored { of, .. }
+            | Self::HookSkipped { of, .. }
             | Self::AssetMaterialization { of, .. }
             | Self::AssetObservation { of, .. }
             | Self::StepExpectationResult { of, .. }
@@ -414,9 +467,10 @@ impl RunEvent {
     #[must_use]
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::RunFailure { failure } | Self::StepFailure { failure, .. } | Self::StepUpForRetry { failure, .. } => {
-                Some(failure)
-            }
+            Self::RunFailure { failure }
+            | Self::StepFailure { failure, .. }
+            | Self::StepUpForRetry { failure, .. }
+            | Self::HookErrored { failure, .. } => Some(failure),
             _ => None,
         }
     }

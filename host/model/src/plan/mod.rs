@@ -9,6 +9,7 @@ mod build;
 pub(crate) mod config;
 mod driver;
 mod flatten;
+mod hooks;
 mod narrow;
 mod outline;
 mod types;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::{Interface, RetryPolicy, TypeName};
 use crate::digest::ComponentDigest;
+use crate::hook::{Hook, HookIx, Outcome};
 use crate::http::HttpClientSpec;
 use crate::id::{MediaType, Name, RunId, StepKey, StepPath};
 use crate::json::CanonicalJson;
@@ -382,6 +384,9 @@ pub struct Step {
     pub uses_execution: bool,
     /// Whether its results are used again.
     pub memo: Memo,
+    /// Hooks that are told of it, beside those of the whole job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookIx>,
     /// Tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -451,6 +456,12 @@ pub struct Plan {
     /// How the values of types that have a check are checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<TypeName, TypeCheck>,
+    /// Who is told what becomes of steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// Those of `hooks` that are told of every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub job_hooks: Vec<HookIx>,
     /// What happens when a step fails.
     pub on_failure: FailurePolicy,
     /// The settings of the launch, in order: what was laid over the definitions' configs.
@@ -508,7 +519,20 @@ impl Plan {
         &self.step(slot.step).outputs[usize::from(slot.port)]
     }
 
-    /// The secrets that its steps need, by name, with where each is read: those of resources, and those that are revealed.
+    /// The hook at `ix`; none when `ix` is of another plan.
+    #[must_use]
+    pub fn hook(&self, ix: HookIx) -> Option<&Hook> {
+        self.hooks.get(ix.0 as usize)
+    }
+
+    /// The hooks that are told when a step ends so: those of the job, then its own.
+    pub fn hooks_of(&self, step: StepIx, outcome: Outcome) -> impl Iterator<Item = HookIx> + '_ {
+        let all = self.job_hooks.iter().chain(&self.step(step).hooks).copied();
+        all.filter(move |ix| self.hook(*ix).is_some_and(|hook| hook.on == outcome))
+    }
+
+    /// The secrets that its steps and hooks need, by name, with where each is read: those of resources, those of hooks, and
+    /// those that are revealed.
     #[must_use]
     pub fn secrets_needed(&self) -> BTreeMap<&Name, &SecretSpec> {
         let of_resources = self.resources.values().filter_map(|spec| match spec {
@@ -518,7 +542,8 @@ impl Plan {
             | ResourceSpec::ModelRegistry { .. }
             | ResourceSpec::Secret { .. } => None,
         });
-        of_resources.flatten().chain(&self.secrets).collect()
+        let of_hooks = self.hooks.iter().flat_map(Hook::secrets);
+        of_resources.flatten().chain(of_hooks).chain(&self.secrets).collect()
     }
 
     /// What a grant gives; none when it gives nothing.

@@ -9,6 +9,7 @@ use super::wiring::Edge;
 use super::{IllegalTransition, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState};
 use crate::error::Code;
 use crate::event::{Attempt, Recorded, RunEvent, RunStatus, SkipReason};
+use crate::hook::Outcome;
 use crate::id::{MappingKey, StepKey};
 use crate::plan::StepIx;
 use crate::value::Yielded;
@@ -50,11 +51,13 @@ impl RunState {
             RunEvent::RunSuccess => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
                 self.expect(self.all_settled() && self.failed == 0, "steps are open, or failed")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::RunFailure { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
                 // Before its start a run can fail as a whole: then no step has begun.
                 self.expect(self.unfinished == 0 || self.status != Some(RunStatus::Started), "steps are open")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::RunCanceling { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
@@ -62,6 +65,7 @@ impl RunState {
             RunEvent::RunCanceled => {
                 self.expect_status(&[Some(RunStatus::Canceling)])?;
                 self.expect(self.unfinished == 0, "steps are open")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::StepStart { of } => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
@@ -79,15 +83,16 @@ impl RunState {
             RunEvent::StepSuccess { of, .. } => {
                 let id = self.expect_running(of)?;
                 self.succeed(&id, of.attempt, Provenance::Execution);
+                self.tell_hooks(&id, of, Outcome::Success, None);
             }
             RunEvent::StepFailure { of, failure, .. } => {
                 let id = self.expect_running(of)?;
-                let state = if failure.code == Code::Canceled {
-                    StepState::Canceled
+                if failure.code == Code::Canceled {
+                    self.set_state(&id, StepState::Canceled);
                 } else {
-                    StepState::Failure(Box::new(failure.clone()))
-                };
-                self.set_state(&id, state);
+                    self.set_state(&id, StepState::Failure(Box::new(failure.clone())));
+                    self.tell_hooks(&id, of, Outcome::Failure, Some(failure));
+                }
             }
             RunEvent::StepSkipped { step, generation, reason } => {
                 let id = self.at_generation(step, *generation)?;
@@ -97,9 +102,10 @@ impl RunState {
                 }
                 self.set_state(&id, StepState::Skipped(*reason));
             }
-            RunEvent::StepUpForRetry { of, not_before, .. } => {
+            RunEvent::StepUpForRetry { of, not_before, failure, .. } => {
                 let id = self.expect_running(of)?;
                 self.set_state(&id, StepState::UpForRetry { attempt: of.attempt + 1, not_before: *not_before });
+                self.tell_hooks(&id, of, Outcome::Retry, Some(failure));
             }
             RunEvent::StepRestarted { of } => {
                 let id = self.at_attempt(of)?;
@@ -161,6 +167,10 @@ impl RunState {
             | RunEvent::GrantDenied { of, .. } => {
                 self.expect_running(of)?;
             }
+            RunEvent::HookCompleted { of, hook, .. } | RunEvent::HookErrored { of, hook, .. } => {
+                self.end_hook(of, hook, false)?;
+            }
+            RunEvent::HookSkipped { of, hook, .. } => self.end_hook(of, hook, true)?,
             RunEvent::EngineEvent { .. } => self.expect(self.status.is_some(), "the run has not begun")?,
         }
         Ok(())
@@ -168,7 +178,7 @@ impl RunState {
 
     // What an event must find.
 
-    fn expect(&self, holds: bool, otherwise: impl fmt::Display) -> Result<(), String> {
+    pub(super) fn expect(&self, holds: bool, otherwise: impl fmt::Display) -> Result<(), String> {
         if holds { Ok(()) } else { Err(otherwise.to_string()) }
     }
 
@@ -408,6 +418,7 @@ impl RunState {
     }
 
     fn supersede(&mut self, id: &InstanceId) {
+        self.drop_hooks(id);
         self.set_state(id, StepState::Pending);
         let waiting = self.count_waiting(id);
         if let Some(instance) = self.instance_mut(id) {
@@ -474,6 +485,7 @@ impl RunState {
     fn whole_settled(&mut self, step: StepIx) {
         self.open_nodes -= 1;
         let mapped = self.mapped_consumers(step);
+        let feeds = !mapped.is_empty();
         let succeeded = matches!(
             self.nodes.get(step.index()),
             Some(Node::Single(Instance { state: StepState::Success { .. }, .. }))
@@ -499,6 +511,9 @@ impl RunState {
                     self.whole_settled(consumer);
                 }
             }
+        }
+        if feeds {
+            self.release_hooks();
         }
     }
 

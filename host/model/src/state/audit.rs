@@ -51,6 +51,7 @@ impl RunState {
         if self.indices != indices {
             return Err(format!("indices:\n{:?} kept\n{indices:?} found", self.indices));
         }
+        self.audit_hooks()?;
         self.audit_nodes()
     }
 

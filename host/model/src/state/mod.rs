@@ -7,6 +7,7 @@
 mod apply;
 mod audit;
 mod bind;
+mod hooks;
 mod indices;
 mod wiring;
 
@@ -22,6 +23,9 @@ use crate::plan::{Memo, Plan, StepIx};
 use crate::time::Timestamp;
 use crate::value::{ValueRef, Yielded};
 
+pub use hooks::{HookId, Told};
+
+use hooks::Hooks;
 use indices::Indices;
 use wiring::Wiring;
 
@@ -253,6 +257,7 @@ pub struct RunState {
     /// Steps that failed, and are not to be superseded.
     failed: u32,
     indices: Indices,
+    hooks: Hooks,
 }
 
 impl RunState {
@@ -282,6 +287,7 @@ impl RunState {
             unfinished,
             failed: 0,
             indices: Indices::default(),
+            hooks: Hooks::default(),
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) type Answer<T> = wasmtime::Result<Result<T, Error>>;
 /// # Errors
 /// A trap when there is no op.
 pub(crate) fn granted(state: &mut HostState, key: &str, through: Interface) -> Result<Option<GrantedResource>, Stop> {
-    let rights = &state.op()?.call.rights;
+    let rights = state.rights()?;
     let right = rights.iter().find(|right| right.key.as_str() == key && right.through == through);
     let granted = right.and_then(|right| right.granted.clone());
     if granted.is_none() {

@@ -20,8 +20,7 @@ impl Host for Doorway<'_, Secrets> {
             Ok(secret) => secret,
             Err(failure) => return Ok(Err(failed(state, &key, failure))),
         };
-        let op = state.op()?.call.op.clone();
-        let message = format!("the op `{op}` was shown the secret `{}`", granted.name);
+        let message = format!("{} was shown the secret `{}`", state.who(), granted.name);
         let metadata = vec![entry("key", &short(&key)), entry("secret", granted.name.as_str())];
         // An op that has filled the log with events of its own is shown nothing more.
         if !state.outbox.audit(Saying::Audited { message, metadata }) {
