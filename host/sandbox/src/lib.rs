@@ -28,6 +28,7 @@ mod json_check;
 mod metadata;
 mod outbox;
 mod output;
+mod redact;
 mod runtime;
 mod settings;
 mod state;

@@ -17,6 +17,7 @@ use crate::host::values::Reader;
 use crate::host::wasi::World;
 use crate::outbox::Outbox;
 use crate::output::{Keeper, OpState};
+use crate::redact::Redactor;
 use crate::trap::Stop;
 
 /// The host's side of one call. Made for it, dropped with it.
@@ -33,6 +34,8 @@ pub(crate) struct HostState {
     pub(crate) guard: Guard,
     /// What it says.
     pub(crate) outbox: Arc<Outbox>,
+    /// The secrets that it was shown, or that were used for it.
+    pub(crate) redactor: Arc<Redactor>,
     /// Clock and randomness.
     pub(crate) world: World,
     /// What it is asked to do.

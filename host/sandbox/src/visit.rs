@@ -26,6 +26,7 @@ use crate::guard::Guard;
 use crate::host::values::Reader;
 use crate::host::wasi::World;
 use crate::outbox::Outbox;
+use crate::redact::{Redacting, Redactor};
 use crate::state::{HostState, Work};
 use crate::trap::{Stop, failure_of};
 use crate::{describe, hooking, metadata};
@@ -83,6 +84,7 @@ pub(crate) struct Visit<'a> {
     store: wasmtime::Store<HostState>,
     limits: Limits,
     outbox: Arc<Outbox>,
+    redactor: Arc<Redactor>,
     meter: Arc<CpuMeter>,
 }
 
@@ -95,7 +97,7 @@ impl<'a> Visit<'a> {
         world: World,
         limits: Limits,
     ) -> Self {
-        let outbox = Arc::new(Outbox::new(&limits));
+        let (outbox, redactor) = (Arc::new(Outbox::new(&limits)), Arc::<Redactor>::default());
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
         let state = HostState {
@@ -105,6 +107,7 @@ impl<'a> Visit<'a> {
             resources: inside.resources.clone(),
             guard: Guard::new(limits.clone(), inside.max_memory),
             outbox: Arc::clone(&outbox),
+            redactor: Arc::clone(&redactor),
             world,
             work,
         };
@@ -124,7 +127,7 @@ impl<'a> Visit<'a> {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        Self { slots, store, limits, outbox, meter }
+        Self { slots, store, limits, outbox, redactor, meter }
     }
 
     /// Runs the guest. What it says goes to `said`; an error says why there is no answer.
@@ -134,6 +137,8 @@ impl<'a> Visit<'a> {
         };
         // Dropped before the slot, whichever way this ends: whoever gets the slot next finds its place in the pool free.
         let mut this = self;
+        let redactor = Arc::clone(&this.redactor);
+        let said = &Redacting { said, redactor: &redactor };
         let start = Instant::now();
         let result = {
             let (meter, outbox, wall) = (Arc::clone(&this.meter), Arc::clone(&this.outbox), this.limits.wall);
@@ -160,6 +165,10 @@ impl<'a> Visit<'a> {
             read_bytes: guard.read_bytes,
             written_bytes: guard.written_bytes,
             host_calls: guard.host_calls,
+        };
+        let result = match result {
+            Ok(Came::Op(result)) => Ok(Came::Op(redactor.result(result))),
+            other => other.map_err(|failure| redactor.failure(failure)),
         };
         (result, usage)
     }

@@ -70,7 +70,10 @@ fn hooks_tell_a_server_what_became_of_steps() {
     let requests = server.requests();
     let body = |path: &str| -> Value {
         let asked = requests.iter().find(|asked| asked.path() == path).unwrap_or_else(|| panic!("nobody asked {path}"));
-        assert!(asked.head.starts_with("POST ") && asked.header("content-type") == Some("application/json"), "{asked:?}");
+        assert!(
+            asked.head.starts_with("POST ") && asked.header("content-type") == Some("application/json"),
+            "{asked:?}"
+        );
         let key = asked.header("idempotency-key").unwrap();
         assert!(key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
         serde_json::from_str(&asked.body).unwrap()

@@ -26,11 +26,15 @@ resources:
 grants:
   probe.fetch: {{ resources: {{ api: api }} }}
   probe.reveal_secret: {{ reveal: {{ token: db_token }} }}
+  probe.blab: {{ reveal: {{ token: db_token }} }}
 jobs:
   work:
     steps:
       fetch: {{ op: probe.fetch, config: {{ url: \"{origin}/rows\", must: true }} }}
       reveal: {{ op: probe.reveal_secret }}
+  talk:
+    steps:
+      blab: {{ op: probe.blab, config: {{ ending: failure }} }}
   wander:
     steps:
       fetch: {{ op: probe.fetch, config: {{ url: \"https://evil.example/?q=1\", must: true }} }}
@@ -117,6 +121,11 @@ fn secrets_are_used_and_nowhere_kept() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     all += &events;
+
+    // What an op says of it by itself is recorded without it.
+    let talk = expect(&project, &["run", "talk"], 100) + &expect(&project, &["events", "--json"], 0);
+    assert!(talk.contains("no [redacted:db_token]") && talk.contains("it is [redacted:db_token]"), "{talk}");
+    all += &talk;
 
     // The same of what fails: an origin that is not allowed, an address that is not, and a server that is gone.
     for environment in [&["run", "wander"][..], &["run", "work", "-e", "public"]] {

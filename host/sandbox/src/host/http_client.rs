@@ -65,7 +65,11 @@ impl Host for Doorway<'_, HttpClient> {
         let (resources, tenant) = (state.resources.clone(), state.keeper()?.tenant.clone());
         let opened = resources.http_client(&tenant, &granted.name, &granted.spec, granted.access).await;
         match opened {
-            Ok(client) => Ok(Ok(state.table.push(Client(client, key))?)),
+            Ok(client) => {
+                // A server may send back what it was sent.
+                client.secrets().for_each(|(name, secret)| state.redactor.learn(name, secret.expose()));
+                Ok(Ok(state.table.push(Client(client, key))?))
+            }
             Err(failure) => Ok(Err(failed(state, &key, failure))),
         }
     }

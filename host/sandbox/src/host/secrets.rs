@@ -27,6 +27,7 @@ impl Host for Doorway<'_, Secrets> {
             state.guard.tell_of_limit();
             return Ok(Err(limited(state, Limit("events"))));
         }
+        state.redactor.learn(&granted.name, secret.expose());
         // Once with the guest, it is the guest's to keep.
         Ok(Ok(secret.expose().to_vec()))
     }
