@@ -124,6 +124,7 @@ codes! {
     248 InputMayBeAbsent "a required input of a step that may run without it";
     249 RunEnded "the run has ended already";
     257 BadTemplate "a text of a hook that cannot be used";
+    261 UnknownAsset "nothing was ever said of an asset or series of that name";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";

@@ -381,6 +381,8 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::RunDequeued
         | RunEvent::RunStarting
         | RunEvent::RunStart
+        | RunEvent::ResourceInitStarted { .. }
+        | RunEvent::ResourceInitSuccess { .. }
         | RunEvent::TypeCheckSuccess { .. }
         | RunEvent::StepInput { .. }
         | RunEvent::StepOutput { .. }
@@ -408,6 +410,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         RunEvent::Log { .. } => Some("says"),
         RunEvent::TypeCheckFailure { .. } => Some("wrong type"),
         RunEvent::HookErrored { .. } => Some("hook failed"),
+        RunEvent::ResourceInitFailure { .. } => Some("no resource"),
         RunEvent::LimitReached { .. } => Some("limit"),
         RunEvent::GrantDenied { .. } => Some("denied"),
         RunEvent::RunCanceling { .. } => Some("canceling"),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use opyard_server::model::component::Interface;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Attempt, Direction, Expectation, HookName, Level, LogLine, MetricPoint, Progress, Recorded, RunEvent,
-    SkipReason, TypeChecked,
+    AssetEvent, Attempt, Direction, Expectation, HookName, Level, LogLine, MetricPoint, OpenedResource, Progress,
+    Recorded, RunEvent, SkipReason, Stream, TypeChecked,
 };
 use opyard_server::model::hook::{HookIx, Outcome};
 use opyard_server::model::id::{MediaType, Name, RunId};
@@ -23,6 +24,10 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn of(step: &str) -> Attempt {
     Attempt { step: step.parse().unwrap(), generation: 0, attempt: 0 }
+}
+
+fn opened() -> OpenedResource {
+    OpenedResource { key: name("raw"), name: name("lake"), through: Interface::ObjectStore }
 }
 
 /// A table that was checked, and what is wrong with it.
@@ -131,19 +136,22 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
             manager: name("reports"),
             locator: CanonicalJson::parse(r#"{"path":"train/card.md","size":3}"#).unwrap(),
         },
+        RunEvent::ResourceInitStarted { of: of("load"), resource: opened() },
+        RunEvent::ResourceInitSuccess { of: of("load"), resource: opened() },
+        RunEvent::ResourceInitFailure { of: of("load"), resource: opened(), failure: failure() },
         RunEvent::TypeCheckSuccess { of: of("fit"), check: checked(None) },
         RunEvent::TypeCheckFailure { of: of("fit"), check: checked(Some("2 rows are wrong")) },
         RunEvent::HookCompleted {
             of: of("fit"),
             hook: hook(Outcome::Success),
-            lines: vec![LogLine { level: Level::Info, message: "posted".into(), fields: vec![] }],
+            lines: vec![LogLine { level: Level::Info, stream: None, message: "posted".into(), fields: vec![] }],
             usage: usage(3),
         },
         RunEvent::HookErrored {
             of: of("fit"),
             hook: hook(Outcome::Failure),
             failure: Failure::new(Code::ResourceUnavailable, "the server does not answer"),
-            lines: vec![LogLine { level: Level::Info, message: "posting".into(), fields: vec![] }],
+            lines: vec![LogLine { level: Level::Info, stream: None, message: "posting".into(), fields: vec![] }],
             usage: usage(3),
         },
         RunEvent::HookSkipped { of: of("fit"), hook: hook(Outcome::Retry), reason: SkipReason::Canceled },
@@ -168,6 +176,7 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
             of: of("fit"),
             line: LogLine {
                 level: Level::Warning,
+                stream: Some(Stream::Stderr),
                 message: "few rows\u{1b}[31m".into(),
                 fields: vec![("rows".into(), CanonicalJson::parse("12").unwrap())],
             },
@@ -208,7 +217,7 @@ pub(crate) fn small_run() -> Vec<Recorded> {
             .into(),
         rows: vec![CanonicalJson::parse(r#"["Adelie",36]"#).unwrap()],
     };
-    let line = |level, message: &str| LogLine { level, message: message.into(), fields: vec![] };
+    let line = |level, message: &str| LogLine { level, stream: None, message: message.into(), fields: vec![] };
     let mut events = vec![
         enqueued(6),
         RunEvent::RunStart,

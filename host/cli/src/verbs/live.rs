@@ -135,6 +135,7 @@ impl Terminal {
             | RunEvent::StepUpForRetry { .. }
             | RunEvent::TypeCheckFailure { .. }
             | RunEvent::HookErrored { .. }
+            | RunEvent::ResourceInitFailure { .. }
             | RunEvent::LimitReached { .. }
             | RunEvent::GrantDenied { .. } => self.tell(report, recorded),
             RunEvent::Log { line, .. } if line.level >= opyard_server::model::event::Level::Warning => {

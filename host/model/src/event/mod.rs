@@ -23,7 +23,9 @@ use crate::metadata::MetadataEntry;
 use crate::time::Timestamp;
 use crate::value::{ArtifactRef, Yielded};
 
-pub use said::{AssetEvent, Direction, Expectation, Level, LogLine, MetricPoint, Progress, TypeChecked};
+pub use said::{
+    AssetEvent, Direction, Expectation, Level, LogLine, MetricPoint, OpenedResource, Progress, Stream, TypeChecked,
+};
 
 /// Why a step was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,6 +223,29 @@ pub enum RunEvent {
         /// Where it keeps the value.
         locator: CanonicalJson,
     },
+    /// An op opens a resource that it was granted: the first time under that key in an attempt.
+    ResourceInitStarted {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+    },
+    /// It can be used.
+    ResourceInitSuccess {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+    },
+    /// It cannot be used. What the op makes of that is its own affair.
+    ResourceInitFailure {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+        /// Why.
+        failure: Failure,
+    },
     /// A value is what its type says.
     TypeCheckSuccess {
         /// Which.
@@ -386,6 +411,9 @@ impl RunEvent {
             Self::StepReused { .. } => "step_reused",
             Self::StepMemoMissed { .. } => "step_memo_missed",
             Self::HandledOutput { .. } => "handled_output",
+            Self::ResourceInitStarted { .. } => "resource_init_started",
+            Self::ResourceInitSuccess { .. } => "resource_init_success",
+            Self::ResourceInitFailure { .. } => "resource_init_failure",
             Self::TypeCheckSuccess { .. } => "type_check_success",
             Self::TypeCheckFailure { .. } => "type_check_failure",
             Self::HookCompleted { .. } => "hook_completed",
@@ -428,6 +456,9 @@ impl RunEvent {
             | Self::StepUpForRetry { of, .. }
             | Self::StepRestarted { of }
             | Self::HandledOutput { of, .. }
+            | Self::ResourceInitStarted { of, .. }
+            | Self::ResourceInitSuccess { of, .. }
+            | Self::ResourceInitFailure { of, .. }
             | Self::TypeCheckSuccess { of, .. }
             | Self::TypeCheckFailure { of, .. }
             | Self::HookCompleted { of, .. }
@@ -470,7 +501,8 @@ impl RunEvent {
             Self::RunFailure { failure }
             | Self::StepFailure { failure, .. }
             | Self::StepUpForRetry { failure, .. }
-            | Self::HookErrored { failure, .. } => Some(failure),
+            | Self::HookErrored { failure, .. }
+            | Self::ResourceInitFailure { failure, .. } => Some(failure),
             _ => None,
         }
     }

@@ -61,16 +61,22 @@ pub(super) fn failed(state: &mut HostState, key: &str, failure: ResourceFailure)
 impl Host for Doorway<'_, HttpClient> {
     async fn open(&mut self, key: String) -> Answer<Resource<Client>> {
         let state = self.enter()?;
-        let Some(granted) = granted(state, &key, Interface::HttpClient)? else { return Ok(Err(Error::Denied)) };
+        let Some((granted, opening)) = granted(state, &key, Interface::HttpClient)? else {
+            return Ok(Err(Error::Denied));
+        };
         let (resources, tenant) = (state.resources.clone(), state.keeper()?.tenant.clone());
         let opened = resources.http_client(&tenant, &granted.name, &granted.spec, granted.access).await;
         match opened {
             Ok(client) => {
+                opening.succeeded(state);
                 // A server may send back what it was sent.
                 client.secrets().for_each(|(name, secret)| state.redactor.learn(name, secret.expose()));
                 Ok(Ok(state.table.push(Client(client, key))?))
             }
-            Err(failure) => Ok(Err(failed(state, &key, failure))),
+            Err(failure) => {
+                opening.failed(state, &failure);
+                Ok(Err(failed(state, &key, failure)))
+            }
         }
     }
 }
