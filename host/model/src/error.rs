@@ -74,6 +74,8 @@ codes! {
     116 BadDescription "the component describes itself in a way that cannot be used";
     117 RetryPointless "the op asked for another try, which could only end the same way";
     118 TypeCheckFailed "a value does not pass the check of its type";
+    121 RunWallExceeded "the run took longer than its job may";
+    122 RunCpuExceeded "the steps of the run used more CPU time than its job may";
     201 Syntax "the definitions file is not well-formed YAML";
     202 UnknownKey "a key that means nothing here";
     203 WrongShape "a value of the wrong kind (text for a list, say)";
@@ -125,6 +127,7 @@ codes! {
     249 RunEnded "the run has ended already";
     257 BadTemplate "a text of a hook that cannot be used";
     261 UnknownAsset "nothing was ever said of an asset or series of that name";
+    284 BadCondition "a condition that cannot be understood";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";

@@ -3,6 +3,7 @@
 //! This crate has no clock, no I/O, no randomness and no runtime: what it computes is a function of what it is given.
 
 pub mod component;
+pub mod condition;
 pub mod definitions;
 pub mod diagnostic;
 pub mod digest;

@@ -107,7 +107,7 @@ impl Rehearsal<'_> {
             environment: None,
             plan: ArtifactRef::of(b""),
             steps: 0,
-            tags: BTreeMap::new(),
+            tags: self.plan.tags.clone(),
             use_memo: true,
             parent: None,
             root: None,

@@ -102,8 +102,9 @@ fn failures(report: &Report, limit: usize) -> String {
     if count > limit {
         drawn.push(format!("… and {} failed", text::counted(count - limit, "more step")));
     }
-    if count == 0
-        && let Some(failed) = &report.failure
+    // The failure of a run is that of its steps, but for one that was too long or too costly.
+    if let Some(failed) = &report.failure
+        && (count == 0 || matches!(failed.code, Code::RunWallExceeded | Code::RunCpuExceeded))
     {
         drawn.push(failure::failure(failed, ""));
     }

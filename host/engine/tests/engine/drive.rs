@@ -45,7 +45,7 @@ pub(crate) fn successes_are_single(events: &[Recorded]) {
     }
 }
 
-fn manners(of: &[(&str, Manner)]) -> std::sync::Mutex<BTreeMap<String, Manner>> {
+pub(crate) fn manners(of: &[(&str, Manner)]) -> std::sync::Mutex<BTreeMap<String, Manner>> {
     std::sync::Mutex::new(of.iter().map(|(op, manner)| ((*op).to_owned(), *manner)).collect())
 }
 

@@ -11,7 +11,7 @@ use opyard_model::event::{Attempt, Recorded, RunEvent, RunStatus};
 use opyard_model::hook::{HookIx, Outcome};
 use opyard_model::id::{RunId, StepKey};
 use opyard_model::limits::Usage;
-use opyard_model::plan::{FailurePolicy, Plan, Source};
+use opyard_model::plan::{CancelRule, FailurePolicy, Plan, Source};
 use opyard_model::state::{HookId, InstanceId, MemoStanding, RunState, StepState};
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::time::Timestamp;
@@ -155,7 +155,9 @@ impl<'a> Simulation<'a> {
                     Action::Start(id) => self.start(&id),
                     Action::Stop(id) => self.running.get_mut(&id).unwrap().stopped = true,
                     Action::Tell(hook) => {
-                        assert_ne!(self.state.status(), Some(RunStatus::Canceling));
+                        let by_rule =
+                            self.state.plan().policy.cancel_when.iter().any(|one| one.when.holds(&self.state));
+                        assert!(by_rule || self.state.status() != Some(RunStatus::Canceling), "told though canceled");
                         assert!(self.state.told(&hook).is_some(), "{hook:?} has nothing to be told");
                         assert!(self.telling.insert(hook), "told twice");
                     }
@@ -179,6 +181,7 @@ impl<'a> Simulation<'a> {
         assert_eq!(self.state.status(), Some(RunStatus::Started));
         assert!(plan.on_failure == FailurePolicy::GoOn || self.state.failed() == 0, "started after a failure");
         self.check_inputs(id);
+        self.check_turn(id);
         let of = self.state.attempt(id).unwrap();
         let inputs = self.state.bind(id);
         self.append(RunEvent::StepStart { of: of.clone() });
@@ -187,6 +190,27 @@ impl<'a> Simulation<'a> {
         self.given.insert(of.clone(), inputs);
         let running = Running { of, items: items.into_iter(), result, stopped: false };
         assert!(self.running.insert(id.clone(), running).is_none(), "runs twice");
+    }
+
+    /// A step starts within the limits by tag, and before it whatever has a higher priority and could start as well.
+    fn check_turn(&self, id: &InstanceId) {
+        let plan = self.state.plan();
+        let fits = |id: &InstanceId| {
+            plan.policy.tag_limits.iter().all(|limit| {
+                let of = |id: &InstanceId| limit.group(&plan.step(id.step).tags);
+                of(id).is_none_or(|group| {
+                    self.running.keys().filter(|other| of(other) == Some(group)).count() < limit.limit as usize
+                })
+            })
+        };
+        assert!(fits(id), "{id:?} starts beyond a limit");
+        let priority = plan.step(id.step).priority;
+        let stale: HashSet<_> = self.state.stale().collect();
+        for (other, instance) in self.state.instances().filter(|(other, _)| !stale.contains(other)) {
+            let is_ready = matches!(instance.state, StepState::Ready { memo: MemoStanding::Run, .. });
+            let goes_first = plan.step(other.step).priority > priority;
+            assert!(!(is_ready && goes_first && fits(&other)), "{id:?} starts before {other:?}");
+        }
     }
 
     /// Whatever a step needs is there, by the states alone.
@@ -418,6 +442,39 @@ proptest! {
             resumed.play();
             prop_assert_eq!(&reference::ends_of(&resumed.state), &expected);
             prop_assert_eq!(resumed.state.status(), Some(status));
+        }
+    }
+
+    /// A run is canceled by its conditions if, and only if, the failures of the whole of it would meet one; with its reason.
+    #[test]
+    fn conditions_cancel_runs(
+        (plan, scripts, when) in plans::plans(20).prop_flat_map(|(plan, scripts)| {
+            let conditions = plans::conditions(&plan);
+            (Just(plan), Just(scripts), conditions)
+        }),
+        chance in chances(),
+        cut: u16,
+    ) {
+        let mut plan = Plan { on_failure: FailurePolicy::GoOn, ..plan };
+        let expected = reference::ends(&plan, &scripts);
+        let holds = when.holds(&reference::Failures(&plan, &expected));
+        plan.policy.cancel_when = vec![CancelRule { when, message: Some("enough".into()) }];
+        let plan = Arc::new(plan);
+        let mut live = Simulation::new(&plan, &scripts, chance.clone());
+        live.play();
+        let cut = 1 + usize::from(cut) % live.log.len();
+        let mut resumed = Simulation::resume(&plan, &scripts, chance, &live.log[..cut]);
+        resumed.play();
+        for run in [&live, &resumed] {
+            prop_assert_eq!(run.state.status() == Some(RunStatus::Canceled), holds);
+            let asked = run.log.iter().find_map(|one| match &one.event {
+                RunEvent::RunCanceling { reason } => Some(reason.as_str()),
+                _ => None,
+            });
+            prop_assert_eq!(asked, holds.then_some("enough"));
+        }
+        if !holds {
+            prop_assert_eq!(&reference::ends_of(&live.state), &expected);
         }
     }
 

@@ -289,6 +289,8 @@ pub(crate) struct Player {
     /// What hooks were told.
     pub(crate) told: Mutex<Vec<Occasion>>,
     pub(crate) handled: AtomicUsize,
+    /// The CPU time of every call.
+    pub(crate) cpu: Duration,
 }
 
 impl Player {
@@ -370,7 +372,7 @@ impl StepExecutor for Player {
             Call::CheckType(_) => panic!("no type of these plans has a check"),
             Call::Describe { .. } => panic!("the engine does not ask for descriptions"),
         };
-        StepOutcome { result, usage: Usage::default() }
+        StepOutcome { result, usage: Usage { cpu: self.cpu, ..Usage::default() } }
     }
 }
 

@@ -9,6 +9,7 @@ mod hooks;
 mod location;
 mod names;
 mod network;
+pub(crate) mod policy;
 mod reading;
 mod resources;
 mod schedule;
@@ -26,9 +27,9 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::digest::Digest;
 use crate::error::Code;
 use crate::hook::{Outcome, Webhook};
-use crate::id::Name;
+use crate::id::{Name, StepPath};
 use crate::limits::LimitOverrides;
-use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, Trigger};
+use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, RunPolicy, Trigger};
 use crate::secret::SecretSpec;
 
 pub use setting::Setting;
@@ -287,10 +288,21 @@ pub(crate) struct Job {
     pub(crate) description: Option<String>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) flow: Flow,
-    pub(crate) on_failure: FailurePolicy,
+    pub(crate) policy: JobPolicy,
     pub(crate) retry: Option<Located<RetryPolicy>>,
     pub(crate) limits: GivenLimits,
     pub(crate) hooks: Vec<HookDefinition>,
+}
+
+/// What is written of a job as a whole.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobPolicy {
+    pub(crate) on_failure: FailurePolicy,
+    pub(crate) run: RunPolicy,
+    /// The steps that its conditions name, and where.
+    pub(crate) steps: Vec<Located<StepPath>>,
+    /// Where limits by tag are given.
+    pub(crate) tag_limits: Option<Place>,
 }
 
 /// A type of the definitions: what it stands on, and what its values must be beyond that.
@@ -356,6 +368,7 @@ pub(crate) struct StepDefinition {
     pub(crate) types: Vec<(Located<String>, Located<Name>)>,
     pub(crate) after: Vec<Located<Name>>,
     pub(crate) when: Option<Located<Trigger>>,
+    pub(crate) priority: i32,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) memo: Option<Located<MemoChoice>>,
     pub(crate) hooks: Vec<HookDefinition>,

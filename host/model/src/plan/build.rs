@@ -112,7 +112,8 @@ impl Plan {
             types: built.types,
             hooks: built.hooks,
             job_hooks: built.job_hooks,
-            on_failure: job.value.on_failure,
+            on_failure: job.value.policy.on_failure,
+            policy: job.value.policy.run.clone(),
             settings: launch.settings.iter().filter_map(Setting::recorded).collect(),
             reuse: Vec::new(),
         };

@@ -127,6 +127,9 @@ impl<'a> Builder<'a> {
         let scope = Scope { path: None, inputs, after: Vec::new(), tags, hooks: Vec::new() };
         self.flow(&self.job.flow, &scope);
         self.check_settings();
+        if !self.full {
+            self.check_policy();
+        }
     }
 
     pub(super) fn finish(self) -> (Built, Diagnostics) {
@@ -282,6 +285,7 @@ impl<'a> Builder<'a> {
             uses_execution: site.op.uses_execution,
             memo: bound.memo,
             hooks: Vec::new(),
+            priority: site.definition.priority,
             tags,
         }
     }

@@ -12,6 +12,7 @@ mod flatten;
 mod hooks;
 mod narrow;
 mod outline;
+mod policy;
 mod types;
 mod wire;
 
@@ -34,6 +35,10 @@ pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
 pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
+pub use policy::{
+    CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy,
+    TagLimit, TagValues,
+};
 pub use types::TypeCheck;
 
 /// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
@@ -387,6 +392,9 @@ pub struct Step {
     /// Hooks that are told of it, beside those of the whole job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookIx>,
+    /// Of the steps that could start, those with the highest go first. In [`PRIORITIES`].
+    #[serde(default, skip_serializing_if = "policy::is_zero")]
+    pub priority: i32,
     /// Tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -464,6 +472,9 @@ pub struct Plan {
     pub job_hooks: Vec<HookIx>,
     /// What happens when a step fails.
     pub on_failure: FailurePolicy,
+    /// What holds for the run as a whole.
+    #[serde(default, skip_serializing_if = "RunPolicy::is_default")]
+    pub policy: RunPolicy,
     /// The settings of the launch, in order: what was laid over the definitions' configs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<RecordedSetting>,

@@ -315,6 +315,7 @@ impl<'a> Narrowing<'a> {
             hooks: self.plan.hooks.clone(),
             job_hooks: self.plan.job_hooks.clone(),
             on_failure: self.plan.on_failure,
+            policy: self.plan.policy.clone(),
             settings: self.plan.settings.clone(),
             reuse: reused,
         }

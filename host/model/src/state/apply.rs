@@ -33,15 +33,19 @@ impl RunState {
         if let Some(status) = RunStatus::after(event) {
             self.status = Some(status);
         }
+        if matches!(event, RunEvent::RunStart) {
+            self.whole.started_at = Some(recorded.at);
+        }
         self.last_seq = recorded.seq;
         Ok(())
     }
 
     fn transition(&mut self, event: &RunEvent) -> Result<(), String> {
         match event {
-            RunEvent::RunEnqueued { use_memo, .. } => {
+            RunEvent::RunEnqueued { use_memo, tags, .. } => {
                 self.expect_status(&[None])?;
                 self.use_memo = *use_memo;
+                self.whole.tags.clone_from(tags);
             }
             RunEvent::RunDequeued | RunEvent::RunStarting => self.expect_status(&[Some(RunStatus::Queued)])?,
             RunEvent::RunStart => {
@@ -80,13 +84,15 @@ impl RunState {
                 let id = self.expect_running(of)?;
                 self.yielded(&id, of.attempt, output)?;
             }
-            RunEvent::StepSuccess { of, .. } => {
+            RunEvent::StepSuccess { of, usage } => {
                 let id = self.expect_running(of)?;
+                self.whole.used(usage);
                 self.succeed(&id, of.attempt, Provenance::Execution);
                 self.tell_hooks(&id, of, Outcome::Success, None);
             }
-            RunEvent::StepFailure { of, failure, .. } => {
+            RunEvent::StepFailure { of, failure, usage } => {
                 let id = self.expect_running(of)?;
+                self.whole.used(usage);
                 if failure.code == Code::Canceled {
                     self.set_state(&id, StepState::Canceled);
                 } else {
@@ -102,8 +108,9 @@ impl RunState {
                 }
                 self.set_state(&id, StepState::Skipped(*reason));
             }
-            RunEvent::StepUpForRetry { of, not_before, failure, .. } => {
+            RunEvent::StepUpForRetry { of, not_before, failure, usage } => {
                 let id = self.expect_running(of)?;
+                self.whole.used(usage);
                 self.set_state(&id, StepState::UpForRetry { attempt: of.attempt + 1, not_before: *not_before });
                 self.tell_hooks(&id, of, Outcome::Retry, Some(failure));
             }
@@ -381,20 +388,25 @@ impl RunState {
 
     /// What the step was given has changed. One that has not begun notices by itself.
     fn mark_stale(&mut self, id: &InstanceId) {
-        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(instance) = self.instance(id) else { return };
         if instance.stale || instance.state == StepState::Pending {
             return;
         }
-        instance.stale = true;
         let was_final = instance.state.is_final();
         let failed = matches!(instance.state, StepState::Failure(_));
-        let place = Place::of(&instance.state);
+        let place = self.place_of(id, &instance.state);
+        if let Some(instance) = self.instance_mut(id) {
+            instance.stale = true;
+        }
         // It goes on running until it is superseded; nothing else is started with it.
         if place != Place::Running {
             self.indices.leave(place, id);
         }
         self.indices.stale.insert(id.clone());
-        self.failed -= u32::from(failed);
+        if failed {
+            self.failed -= 1;
+            self.whole.unfail(id.step);
+        }
         if was_final {
             if let Some(Node::Mapped { unsettled, .. }) = self.nodes.get_mut(id.step.index()) {
                 *unsettled += 1;
@@ -439,11 +451,15 @@ impl RunState {
 
     /// Moves a step to `new`, keeps the indices, and tells its consumers when it has settled.
     fn set_state(&mut self, id: &InstanceId, new: StepState) {
-        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(instance) = self.instance(id) else { return };
         let stale = instance.stale;
-        let (enters, fails, ends) = (Place::of(&new), matches!(new, StepState::Failure(_)), new.is_final());
+        let (fails, ends) = (matches!(new, StepState::Failure(_)), new.is_final());
+        let enters = self.place_of(id, &new);
+        self.whole.enter(&self.lanes, id, &new);
+        let Some(instance) = self.instance_mut(id) else { return };
         let old = std::mem::replace(&mut instance.state, new);
-        self.indices.leave(Place::of(&old), id);
+        self.whole.leave(&self.lanes, id, &old);
+        self.indices.leave(self.place_of(id, &old), id);
         if !stale || enters == Place::Running {
             self.indices.enter(enters, id);
         }
@@ -454,8 +470,14 @@ impl RunState {
         }
         // The end of a step that is to be superseded is no end.
         if !stale {
-            self.failed -= u32::from(matches!(old, StepState::Failure(_)));
-            self.failed += u32::from(fails);
+            if matches!(old, StepState::Failure(_)) {
+                self.failed -= 1;
+                self.whole.unfail(id.step);
+            }
+            if fails {
+                self.failed += 1;
+                self.whole.fail(id.step);
+            }
             if ends && !old.is_final() {
                 self.settled(id);
             }

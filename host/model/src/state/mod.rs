@@ -9,6 +9,8 @@ mod audit;
 mod bind;
 mod hooks;
 mod indices;
+mod lanes;
+mod whole;
 mod wiring;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +29,11 @@ pub use hooks::{HookId, Told};
 
 use hooks::Hooks;
 use indices::Indices;
+use lanes::Lanes;
+use whole::Whole;
 use wiring::Wiring;
+
+pub use lanes::{Lane, LaneIx};
 
 /// One step of a run: a step of the plan and, when that is mapped, the key of its item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -244,6 +250,7 @@ pub struct Tally {
 pub struct RunState {
     plan: Arc<Plan>,
     wiring: Arc<Wiring>,
+    lanes: Arc<Lanes>,
     /// Where [`Plan::reuse`] has the result of a step.
     reuse: Arc<HashMap<InstanceId, usize>>,
     status: Option<RunStatus>,
@@ -256,6 +263,7 @@ pub struct RunState {
     unfinished: usize,
     /// Steps that failed, and are not to be superseded.
     failed: u32,
+    whole: Whole,
     indices: Indices,
     hooks: Hooks,
 }
@@ -265,6 +273,7 @@ impl RunState {
     #[must_use]
     pub fn new(plan: Arc<Plan>) -> Self {
         let wiring = Arc::new(Wiring::of(&plan));
+        let lanes = Arc::new(Lanes::of(&plan));
         let nodes: Vec<_> = plan
             .indices()
             .map(|ix| match plan.step(ix).mapped_over {
@@ -278,6 +287,8 @@ impl RunState {
         Self {
             plan,
             wiring,
+            whole: Whole::new(&lanes),
+            lanes,
             reuse,
             status: None,
             last_seq: 0,
@@ -393,9 +404,9 @@ impl RunState {
         })
     }
 
-    /// Steps that are ready to run, in topological order.
+    /// Steps that are ready to run: lane by lane, in each the highest priority first, then in topological order.
     pub fn runnable(&self) -> impl Iterator<Item = &InstanceId> {
-        self.indices.runnable.iter()
+        self.indices.runnable.iter().map(|(_, id)| id)
     }
 
     /// Steps that run.
