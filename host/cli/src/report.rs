@@ -385,6 +385,9 @@ impl Report {
             | RunEvent::ResourceInitFailure { .. }
             | RunEvent::TypeCheckSuccess { .. }
             | RunEvent::TypeCheckFailure { .. }
+            | RunEvent::HookCompleted { .. }
+            | RunEvent::HookErrored { .. }
+            | RunEvent::HookSkipped { .. }
             | RunEvent::StepInput { .. }
             | RunEvent::StepRestarted { .. }
             | RunEvent::StepMemoMissed { .. }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use opyard_model::component::TypeName;
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
+use opyard_model::hook::{HookAction, Occasion};
 use opyard_model::id::{ItemKey, Name, RunId, TenantId};
+use opyard_model::limits::Limits;
 use opyard_model::memo::{MemoKey, check_key, memo_key};
 use opyard_model::plan::{Grant, IoManagerSpec, Plan, Source, Step, StepOutput, TypeCheck};
-use opyard_model::state::{InstanceId, RunState};
+use opyard_model::state::{HookId, InstanceId, RunState};
 use opyard_model::step::{
-    BoundInput, BoundOutput, Call, CheckCall, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity,
-    StepRequest,
+    BoundInput, BoundOutput, Call, CheckCall, GrantedResource, HandleCall, HookCall, OpCall, ResourceRight,
+    StepIdentity, StepRequest,
 };
 use opyard_model::value::{ValueRef, Yielded};
 
@@ -90,6 +92,38 @@ impl Whose {
             limits: plan.step(id.step).limits.clone(),
             call: Call::HandleOutput(Box::new(HandleCall { output: bound_output(plan, output), value })),
         }
+    }
+
+    /// The request that tells a hook what it has to be told; none when it has nothing.
+    pub(crate) fn hook_request(&self, state: &RunState, hook: &HookId) -> Option<StepRequest> {
+        let (plan, told) = (state.plan(), state.told(hook)?);
+        let (of, _) = state.hook_name(hook)?;
+        let step = plan.step(hook.id.step);
+        let action = plan.hook(hook.hook)?.action.clone();
+        let (rights, limits) = match &action {
+            // It runs no guest: time alone is bounded here, bytes are by the client.
+            HookAction::Webhook(webhook) => (Vec::new(), Limits { wall: webhook.timeout, ..Limits::default() }),
+            HookAction::Component(component) => {
+                let rights = component.grants.iter().map(|grant| right(plan, grant)).collect();
+                (rights, component.limits.clone())
+            }
+        };
+        let occasion = Occasion {
+            job: plan.job.clone(),
+            run: self.run,
+            environment: plan.environment.clone(),
+            op: format!("{}.{}", step.component_name, step.op),
+            outcome: told.outcome,
+            failure: told.failure.clone(),
+            idempotency_key: Occasion::key(self.run, &of, hook.hook),
+            of,
+        };
+        Some(StepRequest {
+            tenant: self.tenant.clone(),
+            step: Some(self.identity(plan, &hook.id, hook.attempt)),
+            call: Call::Hook(Box::new(HookCall { action, rights, occasion })),
+            limits,
+        })
     }
 
     /// Tags of run and step; where both have one, the step's.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use opyard_model::error::Code;
@@ -10,7 +10,7 @@ use opyard_model::event::TypeChecked;
 use opyard_model::id::{ItemKey, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
-use opyard_model::state::InstanceId;
+use opyard_model::state::{HookId, InstanceId};
 use opyard_model::step::{Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::event_log::Durable;
@@ -53,6 +53,12 @@ pub(crate) enum News {
         checked: Vec<TypeChecked>,
         handled: Vec<Handled>,
     },
+    /// A hook was told: what came of it, and what it said.
+    Hooked {
+        hook: HookId,
+        outcome: StepOutcome,
+        said: Vec<Saying>,
+    },
     /// Not found; `claimed` when the run holds the key from now on.
     MemoMissed {
         of: Try,
@@ -72,6 +78,22 @@ impl Said for Voice {
     fn say(&self, saying: Saying) {
         // Nobody listens any more when the run was given up: then nothing is to be recorded.
         let _ = self.news.send(News::Said { of: self.of.clone(), saying });
+    }
+}
+
+/// Most sayings of one hook that are recorded.
+const MAX_HOOK_SAID: usize = 100;
+
+/// Keeps what a hook says until it has ended.
+#[derive(Default)]
+struct Minutes(Mutex<Vec<Saying>>);
+
+impl Said for Minutes {
+    fn say(&self, saying: Saying) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < MAX_HOOK_SAID {
+            said.push(saying);
+        }
     }
 }
 
@@ -105,6 +127,8 @@ pub(crate) enum Broken {
     Panicked(Try),
     /// Look-ups whose task panicked.
     LookUp(Vec<Try>),
+    /// A hook whose task panicked.
+    Hook(HookId),
     /// One that nobody waits for any more.
     Forgotten,
 }
@@ -119,12 +143,20 @@ pub(crate) struct Tasks {
     running: HashMap<InstanceId, Running>,
     steps: HashMap<tokio::task::Id, InstanceId>,
     look_ups: HashMap<tokio::task::Id, Vec<Try>>,
+    hooks: HashMap<tokio::task::Id, HookId>,
     news: UnboundedSender<News>,
 }
 
 impl Tasks {
     pub(crate) fn new(news: UnboundedSender<News>) -> Self {
-        Self { set: JoinSet::new(), running: HashMap::new(), steps: HashMap::new(), look_ups: HashMap::new(), news }
+        Self {
+            set: JoinSet::new(),
+            running: HashMap::new(),
+            steps: HashMap::new(),
+            look_ups: HashMap::new(),
+            hooks: HashMap::new(),
+            news,
+        }
     }
 
     /// Executes a try of a step.
@@ -158,6 +190,30 @@ impl Tasks {
         if let Some(abort) = self.begin(work) {
             self.look_ups.insert(abort.id(), of);
         }
+    }
+
+    /// Tells a hook something, once `after` is on disk.
+    pub(crate) fn tell(
+        &mut self,
+        hook: HookId,
+        executor: Arc<dyn StepExecutor>,
+        request: StepRequest,
+        after: Option<Durable>,
+    ) {
+        let (news, told) = (self.news.clone(), hook.clone());
+        let work = async move {
+            if let Some(durable) = after
+                && durable.wait().await.is_err()
+            {
+                return; // The run is folded again from disk, where there may be nothing to tell.
+            }
+            let minutes = Minutes::default();
+            let outcome = executor.execute(request, &minutes).await;
+            let said = minutes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let _ = news.send(News::Hooked { hook: told, outcome, said });
+        };
+        let id = self.set.spawn(work).id();
+        self.hooks.insert(id, hook);
     }
 
     /// Does on this thread what can be done at once. None when that was all; otherwise a task does the rest.
@@ -235,12 +291,16 @@ impl Tasks {
                 Ok((id, ())) => {
                     self.steps.remove(&id);
                     self.look_ups.remove(&id);
+                    self.hooks.remove(&id);
                 }
                 Err(error) => break error,
             }
         };
         let step = self.steps.remove(&error.id());
         let look_ups = self.look_ups.remove(&error.id());
+        if let Some(hook) = self.hooks.remove(&error.id()) {
+            return Some(Broken::Hook(hook));
+        }
         Some(match (step.and_then(|step| self.running.remove(&step)), look_ups) {
             (Some(running), _) if error.is_cancelled() => Broken::Stopped(running.of),
             (Some(running), _) => Broken::Panicked(running.of),

@@ -3,11 +3,13 @@
 //! This crate has no clock, no I/O, no randomness and no runtime: what it computes is a function of what it is given.
 
 pub mod component;
+pub mod condition;
 pub mod definitions;
 pub mod diagnostic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod hook;
 pub mod http;
 pub mod id;
 pub mod json;

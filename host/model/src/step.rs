@@ -12,6 +12,7 @@ use crate::component::{ComponentDescription, Interface, TypeName};
 use crate::digest::{ComponentDigest, Digest};
 use crate::error::Failure;
 use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, OpenedResource, Progress, TypeChecked};
+use crate::hook::{HookAction, Occasion};
 use crate::id::{Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
@@ -229,6 +230,17 @@ pub struct CheckCall {
     pub values: Vec<ValueRef>,
 }
 
+/// A hook to be told something that is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookCall {
+    /// What it does.
+    pub action: HookAction,
+    /// What a component's hook may use.
+    pub rights: Vec<ResourceRight>,
+    /// What it is told.
+    pub occasion: Occasion,
+}
+
 /// What is asked of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
@@ -239,6 +251,8 @@ pub enum Call {
     CheckType(Box<CheckCall>),
     /// Hand a value to an IO manager.
     HandleOutput(Box<HandleCall>),
+    /// Tell a hook something. Said of it: log lines, and what is for the operator.
+    Hook(Box<HookCall>),
     /// Say what the component ships. Pure: everything but `describe` traps.
     Describe {
         /// The component.
@@ -298,6 +312,8 @@ pub enum StepResult {
     Checked(Vec<TypeChecked>),
     /// The IO manager took the value: `value.kept` is filled in.
     Handled(Box<ValueRef>),
+    /// The hook has done what it does.
+    Hooked,
     /// It did not succeed.
     Failure(Failure),
     /// The op asks for another try.

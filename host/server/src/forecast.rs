@@ -7,7 +7,7 @@ use std::time::Duration;
 use opyard_engine::decide::{Action, Outlook, decide};
 use opyard_engine::{EngineError, memo_question};
 use opyard_model::error::{Code, Failure};
-use opyard_model::event::{Recorded, RunEvent};
+use opyard_model::event::{Recorded, RunEvent, SkipReason};
 use opyard_model::id::{RunId, StepPath};
 use opyard_model::limits::Usage;
 use opyard_model::plan::{Plan, StepIx};
@@ -100,14 +100,15 @@ impl Rehearsal<'_> {
             environment: None,
             plan: ArtifactRef::of(b""),
             steps: 0,
-            tags: BTreeMap::new(),
+            tags: self.plan.tags.clone(),
             use_memo: true,
             parent: None,
             root: None,
         })?;
         loop {
-            let nothing = HashSet::new();
-            let outlook = Outlook { now: Timestamp::from_micros(0), asked: &nothing, slots: usize::MAX };
+            let (nothing, nobody) = (HashSet::new(), HashSet::new());
+            let now = Timestamp::from_micros(0);
+            let outlook = Outlook { now, asked: &nothing, slots: usize::MAX, telling: &nobody };
             let actions = decide(&self.state, outlook);
             if actions.is_empty() {
                 return Ok(());
@@ -117,6 +118,12 @@ impl Rehearsal<'_> {
                     Action::Append(events) => events.into_iter().try_for_each(|event| self.fold(event))?,
                     Action::LookUp(ids) => self.look_up(ids).await?,
                     Action::Start(id) => self.pretend(&id)?,
+                    // Nobody is told of what might be.
+                    Action::Tell(hook) => {
+                        if let Some((of, hook)) = self.state.hook_name(&hook) {
+                            self.fold(RunEvent::HookSkipped { of, hook, reason: SkipReason::Canceled })?;
+                        }
+                    }
                     Action::Stop(_) | Action::WakeAt(_) => {}
                 }
             }

@@ -48,6 +48,25 @@ fn each_way_to_go_too_far_has_its_code() {
 }
 
 #[test]
+fn a_run_ends_when_its_policy_says_so() {
+    let with = |policy: &str, steps: &str| {
+        let definitions = "opyard: 1\ncomponents:\n  probe: { path: \"{{probe}}\" }\njobs:\n  work:\n";
+        Project::new(&format!("{definitions}    policy: {{ {policy} }}\n    steps:\n{steps}"))
+    };
+    let spins = "      spins: { op: probe.spin, limits: { fuel: 1000000000000 } }\n";
+    let fails =
+        format!("{spins}      fails: {{ op: probe.fail, inputs: {{ after: [] }}, config: {{ description: no }} }}\n");
+    let project = with("cancel_run_when: [ { when: \"failed('fails')\", message: there is no book } ]", &fails);
+    let (out, err) = project.expect(&["run", "work"], 130);
+    assert!((out + &err).contains("there is no book"));
+    let run = project.last_run();
+    assert_eq!(run.events.last().unwrap().event.kind(), "run_canceled");
+    let project = with("timeout: 500ms", spins);
+    let (out, _) = project.expect(&["run", "work"], 100);
+    assert!(out.contains("OPY-121"), "{out}");
+}
+
+#[test]
 fn an_interrupt_cancels_cleanly() {
     let project = job(
         "      a: { op: probe.spin, limits: { fuel: 1000000000000 } }\n      b: { op: probe.noop, inputs: { after: a } }\n",

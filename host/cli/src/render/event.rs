@@ -4,7 +4,7 @@ use anstyle::Style;
 use opyard_server::model::component::Interface;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Level, OpenedResource, Progress, Recorded, RunEvent, Stream, TypeChecked,
+    AssetEvent, HookName, Level, OpenedResource, Progress, Recorded, RunEvent, Stream, TypeChecked,
 };
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Usage;
@@ -43,6 +43,8 @@ pub(crate) fn style(event: &RunEvent) -> Style {
         | RunEvent::StepUpForRetry { .. }
         | RunEvent::StepSuperseded { .. }
         | RunEvent::TypeCheckFailure { .. }
+        | RunEvent::HookErrored { .. }
+        | RunEvent::HookSkipped { .. }
         | RunEvent::ResourceInitFailure { .. }
         | RunEvent::LimitReached { .. }
         | RunEvent::GrantDenied { .. } => WARN,
@@ -154,6 +156,9 @@ pub(crate) fn told(event: &RunEvent) -> String {
         }
         RunEvent::TypeCheckSuccess { check, .. } => type_check(check, "is"),
         RunEvent::TypeCheckFailure { check, .. } => type_check(check, "is not"),
+        RunEvent::HookCompleted { hook, .. } => hooked(hook),
+        RunEvent::HookErrored { hook, failure, .. } => format!("{}: {}", hooked(hook), failed(failure)),
+        RunEvent::HookSkipped { hook, .. } => format!("{}: the run is being stopped", hooked(hook)),
         RunEvent::Metric { point, from_memo, .. } => {
             let at = point.step.map(|step| format!(" at {step}")).unwrap_or_default();
             format!("{} = {}{at}{}", point.name, metric(point.value), again(*from_memo))
@@ -171,6 +176,11 @@ pub(crate) fn told(event: &RunEvent) -> String {
         RunEvent::GrantDenied { key, .. } => format!("asked for '{key}', which it was not granted"),
         RunEvent::EngineEvent { message, .. } => message.clone(),
     }
+}
+
+/// A hook, and of what it is told.
+fn hooked(hook: &HookName) -> String {
+    format!("{} on {}", hook.name, hook.on.name())
 }
 
 /// A resource, and the op's key for it where that is another.

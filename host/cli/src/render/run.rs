@@ -102,8 +102,9 @@ fn failures(report: &Report, limit: usize) -> String {
     if count > limit {
         drawn.push(format!("… and {} failed", text::counted(count - limit, "more step")));
     }
-    if count == 0
-        && let Some(failed) = &report.failure
+    // The failure of a run is that of its steps, but for one that was too long or too costly.
+    if let Some(failed) = &report.failure
+        && (count == 0 || matches!(failed.code, Code::RunWallExceeded | Code::RunCpuExceeded))
     {
         drawn.push(failure::failure(failed, ""));
     }
@@ -403,6 +404,8 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::StepRestarted { .. }
         | RunEvent::StepMemoMissed { .. }
         | RunEvent::HandledOutput { .. }
+        | RunEvent::HookCompleted { .. }
+        | RunEvent::HookSkipped { .. }
         | RunEvent::AssetMaterialization { .. }
         | RunEvent::AssetObservation { .. }
         | RunEvent::Metric { .. }
@@ -421,6 +424,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         RunEvent::StepExpectationResult { .. } => Some("unexpected"),
         RunEvent::Log { .. } => Some("says"),
         RunEvent::TypeCheckFailure { .. } => Some("wrong type"),
+        RunEvent::HookErrored { .. } => Some("hook failed"),
         RunEvent::ResourceInitFailure { .. } => Some("no resource"),
         RunEvent::LimitReached { .. } => Some("limit"),
         RunEvent::GrantDenied { .. } => Some("denied"),

@@ -9,7 +9,7 @@ use opyard_model::id::{ItemKey, Name};
 use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::metadata::{MetadataEntry, MetadataValue};
-use opyard_model::state::MAX_ITEMS;
+use opyard_model::state::{HookId, MAX_ITEMS};
 use opyard_model::step::{BoundInput, InitStage, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
@@ -44,6 +44,9 @@ struct Hit {
     handled: Vec<Handled>,
 }
 
+/// Most bytes of log lines of one hook that are recorded.
+const MAX_HOOK_LINES: usize = 16 << 10;
+
 /// What becomes of the memo once the events of a piece of news are appended.
 enum Afterwards {
     Record(Box<MemoEntry>),
@@ -69,6 +72,7 @@ impl Session<'_> {
             match news {
                 News::Said { of, saying } => afterwards.extend(self.said(of, saying, &mut events)),
                 News::Ended { of, outcome } => afterwards.push(self.ended(&of, outcome, &mut events)),
+                News::Hooked { hook, outcome, said } => self.hooked(&hook, outcome, said, &mut events),
                 News::MemoHit { of, entry, outputs, checked, handled } => {
                     self.memo_hit(&of, Hit { entry: *entry, outputs, checked, handled }, &mut events);
                 }
@@ -163,15 +167,7 @@ impl Session<'_> {
             Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
             Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
             Saying::GrantDenied { key } => RunEvent::GrantDenied { of, key },
-            Saying::Audited { message, mut metadata } => {
-                let text = |label: &str, text: String| MetadataEntry {
-                    label: label.to_owned(),
-                    value: MetadataValue::Text(text),
-                };
-                metadata.insert(0, text("step", of.step.to_string()));
-                metadata.insert(1, text("attempt", of.attempt.to_string()));
-                RunEvent::EngineEvent { message, metadata }
-            }
+            Saying::Audited { message, metadata } => audited(&of, message, metadata),
         });
         None
     }
@@ -203,9 +199,9 @@ impl Session<'_> {
             },
             StepResult::Failure(failure) => Setback::Failed(failure),
             StepResult::Retry { description, delay } => Setback::AskedAgain { description, delay },
-            StepResult::Described(_) | StepResult::Checked(_) | StepResult::Handled(_) => Setback::Failed(
-                Failure::new(Code::Invariant, "the executor answered another question than it was asked"),
-            ),
+            StepResult::Described(_) | StepResult::Checked(_) | StepResult::Handled(_) | StepResult::Hooked => {
+                Setback::Failed(another_answer())
+            }
         };
         let step = self.state.plan().step(of.id.step);
         let event = after_setback(self.whose.run, step, &attempt, setback, usage, self.engine.clock.now());
@@ -215,6 +211,53 @@ impl Session<'_> {
             Some(key) if !goes_on => Afterwards::Release(key),
             Some(_) | None => Afterwards::Keep,
         }
+    }
+
+    /// A hook has ended. However it did, nothing but its own outcome follows.
+    fn hooked(&mut self, hook: &HookId, outcome: StepOutcome, said: Vec<Saying>, events: &mut Vec<RunEvent>) {
+        self.telling.remove(hook);
+        if self.state.told(hook).is_none() {
+            return;
+        }
+        let Some((of, hook)) = self.state.hook_name(hook) else { return };
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        for saying in said {
+            match saying {
+                Saying::Log(line) => {
+                    bytes +=
+                        line.message.len() + line.fields.iter().map(|(k, v)| k.len() + v.as_str().len()).sum::<usize>();
+                    if bytes <= MAX_HOOK_LINES {
+                        lines.push(line);
+                    }
+                }
+                Saying::GrantDenied { key } => {
+                    let message = format!("the hook `{}` asked for `{key}`, which it was not granted", hook.name);
+                    events.push(audited(&of, message, Vec::new()));
+                }
+                Saying::Audited { message, metadata } => events.push(audited(&of, message, metadata)),
+                // What is not the step's is no event of the step.
+                Saying::Progress(_)
+                | Saying::Metric(_)
+                | Saying::Materialized(_)
+                | Saying::Observed(_)
+                | Saying::Expected(_)
+                | Saying::ItemCommitted(_)
+                | Saying::Handled { .. }
+                | Saying::TypeChecked { .. }
+                | Saying::ResourceInit { .. }
+                | Saying::LimitReached { .. } => {}
+            }
+        }
+        let StepOutcome { result, usage } = outcome;
+        events.push(match result {
+            StepResult::Hooked => RunEvent::HookCompleted { of, hook, lines, usage },
+            StepResult::Failure(failure) => RunEvent::HookErrored { of, hook, failure, lines, usage },
+            StepResult::Success { .. }
+            | StepResult::Described(_)
+            | StepResult::Checked(_)
+            | StepResult::Handled(_)
+            | StepResult::Retry { .. } => RunEvent::HookErrored { of, hook, failure: another_answer(), lines, usage },
+        });
     }
 
     /// Checks what an executor answered: outputs of the step, and every item that it said was committed.
@@ -335,6 +378,18 @@ impl Session<'_> {
 fn too_many_items() -> Failure {
     let text = format!("with one item more, the run would have over {MAX_ITEMS} steps for items");
     Failure::new(Code::TooManyItems, text)
+}
+
+/// What is told the operator of what a step, or a hook of it, did.
+fn audited(of: &Attempt, message: String, mut metadata: Vec<MetadataEntry>) -> RunEvent {
+    let text = |label: &str, text: String| MetadataEntry { label: label.to_owned(), value: MetadataValue::Text(text) };
+    metadata.insert(0, text("step", of.step.to_string()));
+    metadata.insert(1, text("attempt", of.attempt.to_string()));
+    RunEvent::EngineEvent { message, metadata }
+}
+
+fn another_answer() -> Failure {
+    Failure::new(Code::Invariant, "the executor answered another question than it was asked")
 }
 
 fn is_among(items: &HashSet<(Name, ItemKey)>, one: &Yielded) -> bool {

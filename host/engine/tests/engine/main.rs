@@ -5,6 +5,7 @@
 mod drive;
 mod histories;
 mod plans;
+mod policies;
 mod reference;
 mod reruns;
 mod simulate;

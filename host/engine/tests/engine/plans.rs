@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use opyard_model::component::{Backoff, Jitter, RetryPolicy};
+use opyard_model::condition::{Comparison, Condition};
 use opyard_model::digest::{ComponentDigest, Digest, FieldHasher};
 use opyard_model::error::{Code, Failure};
+use opyard_model::hook::{Hook, HookAction, HookIx, Outcome, Webhook, WebhookBody, WebhookUrl};
 use opyard_model::id::{ItemKey, MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{
-    BaseType, FailurePolicy, Memo, OutputSlot, Plan, Source, Step, StepInput, StepIx, StepOutput, Trigger,
+    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, Source, Step, StepInput, StepIx, StepOutput, TagLimit,
+    TagValues, Trigger,
 };
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::value::{ArtifactRef, ValueRef, Yielded};
@@ -57,8 +60,23 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         hermetic: true,
         uses_execution: false,
         memo: Memo::Sound,
+        hooks: Vec::new(),
+        priority: 0,
         tags: BTreeMap::new(),
     }
+}
+
+/// One hook for each outcome, and a second for failures.
+pub(crate) fn hooks() -> Vec<Hook> {
+    let outcomes = [Outcome::Success, Outcome::Failure, Outcome::Retry, Outcome::Failure];
+    let webhook = Webhook {
+        url: WebhookUrl::Text("https://hooks.example".into()),
+        body: WebhookBody::Occasion,
+        headers: BTreeMap::new(),
+        allow_private: false,
+        timeout: Webhook::TIMEOUT,
+    };
+    outcomes.map(|on| Hook { on, action: HookAction::Webhook(Box::new(webhook.clone())) }).into()
 }
 
 pub(crate) fn plan(steps: Vec<Step>) -> Plan {
@@ -71,7 +89,10 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         secrets: BTreeMap::new(),
         io_managers: BTreeMap::new(),
         types: BTreeMap::new(),
+        hooks: Vec::new(),
+        job_hooks: Vec::new(),
         on_failure: FailurePolicy::GoOn,
+        policy: RunPolicy::default(),
         settings: Vec::new(),
         reuse: Vec::new(),
     }
@@ -313,6 +334,10 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
         _ => vec![StepOutput { dynamic: true, ..output("d", BaseType::Json) }, output("a", BaseType::Json)],
     };
     let most = words.below(3) as u32;
+    made.priority = words.below(7) as i32 - 3;
+    if words.one_in(3) {
+        made.tags.insert("kind".into(), ["a", "b"][words.below(2)].into());
+    }
     made.retry = if most > 0 { retries(most) } else { None };
     let fails = match words.below(8) {
         7 => u8::MAX,
@@ -327,18 +352,54 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
         salt: words.below(1 << 16) as u16,
     };
     scripts.insert(made.op.clone(), script);
+    let told = words.below(16);
+    made.hooks = (0..4).filter(|bit| told & (1 << bit) != 0).map(HookIx).collect();
     steps.push(made);
 }
 
 /// A random plan of up to `most` steps, and its scripts.
 pub(crate) fn plans(most: usize) -> impl Strategy<Value = (Plan, Scripts)> {
     let grown = proptest::collection::vec(proptest::collection::vec(any::<u16>(), 0..40), 1..most);
-    (grown, proptest::bool::weighted(0.2)).prop_map(|(words, fail_fast)| {
+    let with = proptest::bool::weighted;
+    (grown, with(0.2), with(0.2), tag_limits()).prop_map(|(words, fail_fast, all_told, tag_limits)| {
         let (mut steps, mut scripts) = (Vec::new(), Scripts::new());
         for words in &words {
             grow(&mut steps, &mut scripts, &mut Words(words.iter()));
         }
         let on_failure = if fail_fast { FailurePolicy::FailFast } else { FailurePolicy::GoOn };
-        (Plan { on_failure, ..plan(steps) }, scripts)
+        let job_hooks = if all_told { vec![HookIx(0), HookIx(1), HookIx(2)] } else { Vec::new() };
+        if all_told {
+            // Each is told once.
+            steps.iter_mut().for_each(|step| step.hooks.retain(|hook| !job_hooks.contains(hook)));
+        }
+        let policy = RunPolicy { tag_limits, ..RunPolicy::default() };
+        (Plan { on_failure, policy, hooks: hooks(), job_hooks, ..plan(steps) }, scripts)
+    })
+}
+
+fn tag_limits() -> impl Strategy<Value = Vec<TagLimit>> {
+    let of = prop_oneof![Just(TagValues::All), Just(TagValues::Each), Just(TagValues::Only("b".into()))];
+    let limit = (of, 1u32..4).prop_map(|(of, limit)| TagLimit { key: "kind".into(), of, limit });
+    proptest::collection::vec(limit, 0..3)
+}
+
+/// A condition that, once it holds, holds for good, on failures that are not provisional.
+pub(crate) fn conditions(plan: &Plan) -> impl Strategy<Value = Condition> + use<> {
+    let steady = plan.steps.iter().filter(|step| step.mapped_over.is_none()).map(|step| step.path.clone());
+    let steps: Vec<_> = steady.collect();
+    let all_steady = steps.len() == plan.steps.len();
+    let failed = any::<proptest::sample::Index>().prop_map(move |ix| match steps.get(ix.index(steps.len().max(1))) {
+        Some(step) => Condition::Failed { step: step.clone() },
+        None => Condition::Tag { key: "none".into(), value: None },
+    });
+    let count = (1u32..4).prop_map(move |count| match all_steady {
+        true => Condition::FailedSteps { is: Comparison::AtLeast, count },
+        false => Condition::Tag { key: "none".into(), value: None },
+    });
+    prop_oneof![failed.clone(), failed, count].prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 1..3).prop_map(Condition::Any),
+            proptest::collection::vec(inner, 1..3).prop_map(Condition::All),
+        ]
     })
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use opyard_model::condition::Facts;
 use opyard_model::event::SkipReason;
-use opyard_model::id::ItemKey;
+use opyard_model::id::{ItemKey, StepPath};
 use opyard_model::plan::{BaseType, OutputSlot, Plan, Source, StepIx, Trigger};
 use opyard_model::state::{InstanceId, RunState, StepState};
 
@@ -19,6 +20,23 @@ pub(crate) enum End {
 
 /// The end of every step; of mapped ones, for the items that are there in the end.
 pub(crate) type Ends = BTreeMap<InstanceId, End>;
+
+/// What a condition asks, answered by the ends of a run that nobody stopped.
+pub(crate) struct Failures<'a>(pub(crate) &'a Plan, pub(crate) &'a Ends);
+
+impl Facts for Failures<'_> {
+    fn failed_steps(&self) -> u32 {
+        self.1.values().filter(|end| **end == End::Failure).count() as u32
+    }
+
+    fn has_failed(&self, step: &StepPath) -> bool {
+        self.1.iter().any(|(id, end)| *end == End::Failure && self.0.step(id.step).path == *step)
+    }
+
+    fn tag(&self, key: &str) -> Option<&str> {
+        self.0.tags.get(key).map(String::as_str)
+    }
+}
 
 struct World<'a> {
     plan: &'a Plan,

@@ -8,10 +8,11 @@ use opyard_engine::retry::{Setback, after_setback};
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Attempt, Recorded, RunEvent, RunStatus};
-use opyard_model::id::RunId;
+use opyard_model::hook::{HookIx, Outcome};
+use opyard_model::id::{RunId, StepKey};
 use opyard_model::limits::Usage;
-use opyard_model::plan::{FailurePolicy, Plan, Source};
-use opyard_model::state::{InstanceId, MemoStanding, RunState, StepState};
+use opyard_model::plan::{CancelRule, FailurePolicy, Plan, Source};
+use opyard_model::state::{HookId, InstanceId, MemoStanding, RunState, StepState};
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::time::Timestamp;
 use opyard_model::value::{ArtifactRef, Yielded};
@@ -42,6 +43,7 @@ pub(crate) struct Simulation<'a> {
     now: Timestamp,
     asked: HashSet<InstanceId>,
     running: HashMap<InstanceId, Running>,
+    telling: HashSet<HookId>,
     given: HashMap<Attempt, Vec<BoundInput>>,
     chance: Chance,
     drawn: usize,
@@ -77,6 +79,7 @@ impl<'a> Simulation<'a> {
             now: Timestamp::from_micros(0),
             asked: HashSet::new(),
             running: HashMap::new(),
+            telling: HashSet::new(),
             given: HashMap::new(),
             chance,
             drawn: 0,
@@ -130,7 +133,8 @@ impl<'a> Simulation<'a> {
             if self.chance.cancel_after == Some(round) && !self.is_over() {
                 self.append(RunEvent::RunCanceling { reason: "asked".into() });
             }
-            let outlook = Outlook { now: self.now, asked: &self.asked, slots: self.chance.slots };
+            let telling = self.telling.clone();
+            let outlook = Outlook { now: self.now, asked: &self.asked, slots: self.chance.slots, telling: &telling };
             let actions = decide(&self.state, outlook);
             assert_eq!(actions, decide(&self.state, outlook));
             let mut wake = None;
@@ -150,6 +154,13 @@ impl<'a> Simulation<'a> {
                     }
                     Action::Start(id) => self.start(&id),
                     Action::Stop(id) => self.running.get_mut(&id).unwrap().stopped = true,
+                    Action::Tell(hook) => {
+                        let by_rule =
+                            self.state.plan().policy.cancel_when.iter().any(|one| one.when.holds(&self.state));
+                        assert!(by_rule || self.state.status() != Some(RunStatus::Canceling), "told though canceled");
+                        assert!(self.state.told(&hook).is_some(), "{hook:?} has nothing to be told");
+                        assert!(self.telling.insert(hook), "told twice");
+                    }
                     Action::WakeAt(at) => wake = Some(at),
                 }
             }
@@ -170,6 +181,7 @@ impl<'a> Simulation<'a> {
         assert_eq!(self.state.status(), Some(RunStatus::Started));
         assert!(plan.on_failure == FailurePolicy::GoOn || self.state.failed() == 0, "started after a failure");
         self.check_inputs(id);
+        self.check_turn(id);
         let of = self.state.attempt(id).unwrap();
         let inputs = self.state.bind(id);
         self.append(RunEvent::StepStart { of: of.clone() });
@@ -178,6 +190,27 @@ impl<'a> Simulation<'a> {
         self.given.insert(of.clone(), inputs);
         let running = Running { of, items: items.into_iter(), result, stopped: false };
         assert!(self.running.insert(id.clone(), running).is_none(), "runs twice");
+    }
+
+    /// A step starts within the limits by tag, and before it whatever has a higher priority and could start as well.
+    fn check_turn(&self, id: &InstanceId) {
+        let plan = self.state.plan();
+        let fits = |id: &InstanceId| {
+            plan.policy.tag_limits.iter().all(|limit| {
+                let of = |id: &InstanceId| limit.group(&plan.step(id.step).tags);
+                of(id).is_none_or(|group| {
+                    self.running.keys().filter(|other| of(other) == Some(group)).count() < limit.limit as usize
+                })
+            })
+        };
+        assert!(fits(id), "{id:?} starts beyond a limit");
+        let priority = plan.step(id.step).priority;
+        let stale: HashSet<_> = self.state.stale().collect();
+        for (other, instance) in self.state.instances().filter(|(other, _)| !stale.contains(other)) {
+            let is_ready = matches!(instance.state, StepState::Ready { memo: MemoStanding::Run, .. });
+            let goes_first = plan.step(other.step).priority > priority;
+            assert!(!(is_ready && goes_first && fits(&other)), "{id:?} starts before {other:?}");
+        }
     }
 
     /// Whatever a step needs is there, by the states alone.
@@ -225,18 +258,34 @@ impl<'a> Simulation<'a> {
     fn happen(&mut self, wake: Option<Timestamp>) {
         let mut asked: Vec<_> = self.asked.iter().cloned().collect();
         let mut running: Vec<_> = self.running.keys().cloned().collect();
+        let mut telling: Vec<_> = self.telling.iter().cloned().collect();
         asked.sort();
         running.sort();
-        let count = asked.len() + running.len();
+        telling.sort();
+        let count = asked.len() + running.len() + telling.len();
         assert!(count > 0 || wake.is_some(), "nothing can happen any more: {:?}", self.state.tally());
         let pick = self.draw(count + usize::from(wake.is_some()));
         if let Some(id) = asked.get(pick) {
             self.answer(id);
         } else if let Some(id) = running.get(pick - asked.len()) {
             self.advance(id);
+        } else if let Some(hook) = telling.get(pick.saturating_sub(asked.len() + running.len())) {
+            self.hooked(hook);
         } else {
             self.now = self.now.max(wake.unwrap());
         }
+    }
+
+    fn hooked(&mut self, hook: &HookId) {
+        self.telling.remove(hook);
+        let (of, hook) = self.state.hook_name(hook).unwrap();
+        let (lines, usage) = (Vec::new(), Usage::default());
+        let failure = Failure::new(Code::ResourceUnavailable, "away");
+        let luck = self.draw(2);
+        self.append(match luck {
+            0 => RunEvent::HookCompleted { of, hook, lines, usage },
+            _ => RunEvent::HookErrored { of, hook, failure, lines, usage },
+        });
     }
 
     fn answer(&mut self, id: &InstanceId) {
@@ -304,6 +353,7 @@ impl<'a> Simulation<'a> {
                 _ => {}
             }
         }
+        self.check_hooks();
         // What was decided was decided once: a decision costs what it answers, not what the run is.
         assert!(self.actions.1 <= starts && self.actions.0 <= self.log.len());
         let outdated: HashSet<_> = self.state.stale().collect();
@@ -319,6 +369,42 @@ impl<'a> Simulation<'a> {
                 assert_eq!(given, &self.state.bind(&id), "{key} was given something else than there is in the end");
             }
         }
+    }
+
+    /// Every hook was told, once, of every try that it is for, and of nothing that did not come to stand.
+    fn check_hooks(&self) {
+        let mut expected: HashMap<(Attempt, HookIx), usize> = HashMap::new();
+        let mut generations: HashMap<StepKey, u32> = HashMap::new();
+        for recorded in &self.log {
+            let (of, outcome) = match &recorded.event {
+                RunEvent::StepSuccess { of, .. } => (of, Outcome::Success),
+                RunEvent::StepFailure { of, failure, .. } if failure.code != Code::Canceled => (of, Outcome::Failure),
+                RunEvent::StepUpForRetry { of, .. } => (of, Outcome::Retry),
+                RunEvent::StepSuperseded { step, generation } => {
+                    generations.insert(step.clone(), *generation);
+                    continue;
+                }
+                RunEvent::HookCompleted { of, hook, .. }
+                | RunEvent::HookErrored { of, hook, .. }
+                | RunEvent::HookSkipped { of, hook, .. } => {
+                    let left = expected.get_mut(&(of.clone(), hook.index)).expect("told of what was not");
+                    assert_eq!(*left, 1, "{of:?} {hook:?} was told twice");
+                    *left = 0;
+                    continue;
+                }
+                _ => continue,
+            };
+            let step = self.state.locate(&of.step).unwrap().step;
+            expected.extend(self.state.plan().hooks_of(step, outcome).map(|hook| ((of.clone(), hook), 1)));
+        }
+        for ((of, hook), left) in &expected {
+            let stands = generations.get(&of.step).is_none_or(|last| *last == of.generation);
+            assert_eq!(*left == 0, stands, "{of:?} {hook:?}");
+        }
+        let skipped = self.log.iter().any(|one| matches!(one.event, RunEvent::HookSkipped { .. }));
+        let stopped =
+            self.state.plan().on_failure == FailurePolicy::FailFast || self.state.status() == Some(RunStatus::Canceled);
+        assert!(stopped || !skipped, "a hook was skipped though nobody asked for the end");
     }
 
     fn is_provisional(&self, id: &InstanceId) -> bool {
@@ -360,6 +446,39 @@ proptest! {
             resumed.play();
             prop_assert_eq!(&reference::ends_of(&resumed.state), &expected);
             prop_assert_eq!(resumed.state.status(), Some(status));
+        }
+    }
+
+    /// A run is canceled by its conditions if, and only if, the failures of the whole of it would meet one; with its reason.
+    #[test]
+    fn conditions_cancel_runs(
+        (plan, scripts, when) in plans::plans(20).prop_flat_map(|(plan, scripts)| {
+            let conditions = plans::conditions(&plan);
+            (Just(plan), Just(scripts), conditions)
+        }),
+        chance in chances(),
+        cut: u16,
+    ) {
+        let mut plan = Plan { on_failure: FailurePolicy::GoOn, ..plan };
+        let expected = reference::ends(&plan, &scripts);
+        let holds = when.holds(&reference::Failures(&plan, &expected));
+        plan.policy.cancel_when = vec![CancelRule { when, message: Some("enough".into()) }];
+        let plan = Arc::new(plan);
+        let mut live = Simulation::new(&plan, &scripts, chance.clone());
+        live.play();
+        let cut = 1 + usize::from(cut) % live.log.len();
+        let mut resumed = Simulation::resume(&plan, &scripts, chance, &live.log[..cut]);
+        resumed.play();
+        for run in [&live, &resumed] {
+            prop_assert_eq!(run.state.status() == Some(RunStatus::Canceled), holds);
+            let asked = run.log.iter().find_map(|one| match &one.event {
+                RunEvent::RunCanceling { reason } => Some(reason.as_str()),
+                _ => None,
+            });
+            prop_assert_eq!(asked, holds.then_some("enough"));
+        }
+        if !holds {
+            prop_assert_eq!(&reference::ends_of(&live.state), &expected);
         }
     }
 

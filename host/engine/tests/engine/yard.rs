@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use opyard_engine::{CancelRequest, Engine, EngineError, EngineSettings, Launch, Parts, RunEnd};
 use opyard_model::digest::Digest;
+use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Recorded, RunEvent};
+use opyard_model::hook::Occasion;
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey};
@@ -286,7 +288,11 @@ pub(crate) struct Player {
     /// Every call: step, try, moment.
     pub(crate) calls: Mutex<Vec<(String, u32, Option<Instant>)>>,
     pub(crate) inside: AtomicUsize,
+    /// What hooks were told.
+    pub(crate) told: Mutex<Vec<Occasion>>,
     pub(crate) handled: AtomicUsize,
+    /// The CPU time of every call.
+    pub(crate) cpu: Duration,
 }
 
 impl Player {
@@ -356,10 +362,20 @@ impl StepExecutor for Player {
                 let kept = Some(Kept { manager: call.output.output.io_manager, locator });
                 StepResult::Handled(Box::new(ValueRef { kept, ..call.value }))
             }
+            Call::Hook(call) => {
+                self.told.lock().unwrap().push(call.occasion.clone());
+                tokio::task::yield_now().await;
+                // Whatever hooks do, nothing follows from it.
+                match call.occasion.idempotency_key.as_bytes()[0] % 3 {
+                    0 => StepResult::Failure(Failure::new(Code::ResourceUnavailable, "away")),
+                    1 => StepResult::Checked(Vec::new()),
+                    _ => StepResult::Hooked,
+                }
+            }
             Call::CheckType(_) => panic!("no type of these plans has a check"),
             Call::Describe { .. } => panic!("the engine does not ask for descriptions"),
         };
-        StepOutcome { result, usage: Usage::default() }
+        StepOutcome { result, usage: Usage { cpu: self.cpu, ..Usage::default() } }
     }
 }
 

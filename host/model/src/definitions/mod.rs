@@ -5,9 +5,11 @@
 //! at the same text.
 
 mod flow;
+mod hooks;
 mod location;
 mod names;
 mod network;
+pub(crate) mod policy;
 mod reading;
 mod resources;
 mod schedule;
@@ -24,9 +26,10 @@ use crate::component::{ComponentDescription, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::digest::Digest;
 use crate::error::Code;
+use crate::hook::{Outcome, Webhook};
 use crate::id::{Name, StepPath};
 use crate::limits::LimitOverrides;
-use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, Trigger};
+use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, RunPolicy, Trigger};
 use crate::secret::SecretSpec;
 
 pub use setting::Setting;
@@ -89,14 +92,24 @@ impl Definitions {
         self.jobs.iter().map(|entry| (&entry.name, entry.value.description.as_deref()))
     }
 
-    /// The components that the steps of a job use, through graphs too. Empty for a job that is not there.
+    /// The components that the steps of a job use, through graphs too, and those of its hooks. Empty for a job that is not
+    /// there.
     #[must_use]
     pub fn components_of(&self, job: &str) -> BTreeSet<Name> {
         let mut components = BTreeSet::new();
         let mut graphs = BTreeSet::new();
-        let mut open: Vec<&Flow> = self.jobs.get(job).map(|job| &job.value.flow).into_iter().collect();
+        let job = self.jobs.get(job).map(|job| &job.value);
+        let of_hooks = |hooks: &[HookDefinition], components: &mut BTreeSet<Name>| {
+            components.extend(hooks.iter().filter_map(|hook| match &hook.body {
+                HookBody::Webhook(_) => None,
+                HookBody::Component { component, .. } => Some(component.clone()),
+            }));
+        };
+        of_hooks(job.map_or(&[], |job| &job.hooks), &mut components);
+        let mut open: Vec<&Flow> = job.map(|job| &job.flow).into_iter().collect();
         while let Some(flow) = open.pop() {
             for step in flow.steps.iter() {
+                of_hooks(&step.value.hooks, &mut components);
                 match &step.value.body {
                     Body::Op { component, .. } => {
                         components.insert(component.clone());
@@ -275,9 +288,21 @@ pub(crate) struct Job {
     pub(crate) description: Option<String>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) flow: Flow,
-    pub(crate) on_failure: FailurePolicy,
+    pub(crate) policy: JobPolicy,
     pub(crate) retry: Option<Located<RetryPolicy>>,
     pub(crate) limits: GivenLimits,
+    pub(crate) hooks: Vec<HookDefinition>,
+}
+
+/// What is written of a job as a whole.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobPolicy {
+    pub(crate) on_failure: FailurePolicy,
+    pub(crate) run: RunPolicy,
+    /// The steps that its conditions name, and where.
+    pub(crate) steps: Vec<Located<StepPath>>,
+    /// Where limits by tag are given.
+    pub(crate) tag_limits: Option<Place>,
 }
 
 /// A type of the definitions: what it stands on, and what its values must be beyond that.
@@ -303,6 +328,25 @@ pub(crate) enum CheckDefinition {
     },
 }
 
+/// A hook as it is written: what it is told of, and what it does.
+#[derive(Debug, Clone)]
+pub(crate) struct HookDefinition {
+    pub(crate) on: Outcome,
+    pub(crate) body: HookBody,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum HookBody {
+    Webhook(Box<Webhook>),
+    Component {
+        component: Name,
+        hook: Name,
+        /// Where the two are named.
+        place: Place,
+        config: Option<tree::Node>,
+    },
+}
+
 /// What a step runs.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
@@ -324,8 +368,10 @@ pub(crate) struct StepDefinition {
     pub(crate) types: Vec<(Located<String>, Located<Name>)>,
     pub(crate) after: Vec<Located<Name>>,
     pub(crate) when: Option<Located<Trigger>>,
+    pub(crate) priority: i32,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) memo: Option<Located<MemoChoice>>,
+    pub(crate) hooks: Vec<HookDefinition>,
 }
 
 #[derive(Debug, Clone)]

@@ -11,12 +11,12 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Code;
 use crate::id::{Name, StepPath};
 use crate::limits::parse_duration;
-use crate::plan::{FailurePolicy, Trigger};
+use crate::plan::Trigger;
 
 const JOB: Keys = Keys {
     what: "a job",
-    known: &["description", "tags", "steps", "policy", "retry", "limits"],
-    later: &["hooks", "partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
+    known: &["description", "tags", "steps", "policy", "retry", "limits", "hooks"],
+    later: &["partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
 };
 const LATEST: Keys = Keys { what: "`latest`", known: &["job", "step", "output"], later: &["partition"] };
 const GRAPH: Keys = Keys { what: "a graph", known: &["description", "inputs", "steps", "outputs"], later: &["config"] };
@@ -39,10 +39,11 @@ const STEP: Keys = Keys {
         "memo",
         "types",
         "when",
+        "hooks",
+        "priority",
     ],
-    later: &["pool", "hooks", "partitions", "priority"],
+    later: &["pool", "partitions"],
 };
-const POLICY: Keys = Keys { what: "a policy", known: &["fail_fast"], later: &["cancel_run_when"] };
 const RETRY: Keys =
     Keys { what: "a retry policy", known: &["max_retries", "delay", "backoff", "jitter"], later: &["max_delay"] };
 const MEMO: Keys = Keys { what: "`memo`", known: &["ttl"], later: &["scope"] };
@@ -59,12 +60,13 @@ impl Reading<'_> {
             None => None,
         };
         let tags = self.tags(fields.get("tags"));
-        let on_failure = fields.get("policy").and_then(|node| self.policy(node)).unwrap_or_default();
+        let policy = fields.get("policy").and_then(|node| self.policy(node)).unwrap_or_default();
         let retry = fields.get("retry").and_then(|node| self.retry(node));
         let limits = self.limits(fields.get("limits"));
+        let hooks = self.hooks(fields.get("hooks"));
         let steps = fields.require(self, "steps", "a job has at least one step")?;
         let flow = self.flow(steps)?;
-        Some(Job { description, tags, flow, on_failure, retry, limits })
+        Some(Job { description, tags, flow, policy, retry, limits, hooks })
     }
 
     pub(super) fn graph(&mut self, node: &Node) -> Option<Graph> {
@@ -103,17 +105,11 @@ impl Reading<'_> {
         Some(Flow { steps, order: Vec::new() })
     }
 
-    fn policy(&mut self, node: &Node) -> Option<FailurePolicy> {
-        let fields = self.fields(node, &POLICY)?;
-        let fail_fast = fields.get("fail_fast").and_then(|node| self.boolean(node, "`fail_fast`"))?;
-        Some(if fail_fast { FailurePolicy::FailFast } else { FailurePolicy::GoOn })
-    }
-
     fn step(&mut self, node: &Node) -> Option<StepDefinition> {
         let fields = self.fields(node, &STEP)?;
         let body = self.body(&fields, node);
         if let Some((_, Body::Graph(_))) = &body {
-            for name in ["config", "retry", "timeout", "limits", "io_manager", "types", "memo", "when"] {
+            for name in ["config", "retry", "timeout", "limits", "io_manager", "types", "memo", "when", "priority"] {
                 if let Some((key, _)) = fields.entry(name) {
                     self.push(
                         Diagnostic::error(Code::UnknownKey, format!("`{name}` means nothing for a graph"))
@@ -149,8 +145,10 @@ impl Reading<'_> {
             let value = self.one_of(node, "trigger rule", &Trigger::ALL)?;
             Some(Located { value, place: node.place.clone() })
         });
+        let priority = fields.get("priority").and_then(|node| self.priority(node)).unwrap_or_default();
         let tags = self.tags(fields.get("tags"));
         let memo = fields.get("memo").and_then(|node| self.memo(node));
+        let hooks = self.hooks(fields.get("hooks"));
         let (body_place, body) = body?;
         Some(StepDefinition {
             body,
@@ -163,13 +161,15 @@ impl Reading<'_> {
             types,
             after,
             when,
+            priority,
             tags,
             memo,
+            hooks,
         })
     }
 
     /// A config is a map; what is in it is checked against the op's schema, later.
-    fn config(&mut self, node: &Node) -> bool {
+    pub(super) fn config(&mut self, node: &Node) -> bool {
         if !matches!(node.value, Value::Map(_) | Value::Null) {
             return self.shape::<()>(node, "`config`", "a map").is_some();
         }

@@ -9,6 +9,7 @@ use crate::definitions::{Definitions, Environment, Job, Named, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::digest::Digest;
 use crate::error::Code;
+use crate::hook::{Hook, HookIx};
 use crate::id::{Name, RunId};
 use crate::limits::Limits;
 use crate::secret::SecretSpec;
@@ -110,7 +111,10 @@ impl Plan {
             secrets: built.secrets,
             io_managers: built.io_managers,
             types: built.types,
-            on_failure: job.value.on_failure,
+            hooks: built.hooks,
+            job_hooks: built.job_hooks,
+            on_failure: job.value.policy.on_failure,
+            policy: job.value.policy.run.clone(),
             settings: launch.settings.iter().filter_map(Setting::recorded).collect(),
             reuse: Vec::new(),
         };
@@ -213,4 +217,6 @@ pub(super) struct Built {
     pub(super) secrets: BTreeMap<Name, SecretSpec>,
     pub(super) io_managers: BTreeMap<Name, IoManagerSpec>,
     pub(super) types: BTreeMap<TypeName, TypeCheck>,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) job_hooks: Vec<HookIx>,
 }

@@ -9,9 +9,11 @@ mod build;
 pub(crate) mod config;
 mod driver;
 mod flatten;
+mod hooks;
 mod latest;
 mod narrow;
 mod outline;
+mod policy;
 mod types;
 mod wire;
 
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::{Interface, RetryPolicy, TypeName};
 use crate::digest::ComponentDigest;
+use crate::hook::{Hook, HookIx, Outcome};
 use crate::http::HttpClientSpec;
 use crate::id::{MediaType, Name, RunId, StepKey, StepPath};
 use crate::json::CanonicalJson;
@@ -34,6 +37,10 @@ pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use latest::{LatestOutput, LatestWanted};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
+pub use policy::{
+    CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy,
+    TagLimit, TagValues,
+};
 pub use types::TypeCheck;
 
 /// The index of a step in its plan. Steps are in topological order: a step depends on lower indices only.
@@ -391,6 +398,12 @@ pub struct Step {
     pub uses_execution: bool,
     /// Whether its results are used again.
     pub memo: Memo,
+    /// Hooks that are told of it, beside those of the whole job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookIx>,
+    /// Of the steps that could start, those with the highest go first. In [`PRIORITIES`].
+    #[serde(default, skip_serializing_if = "policy::is_zero")]
+    pub priority: i32,
     /// Tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -460,8 +473,17 @@ pub struct Plan {
     /// How the values of types that have a check are checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<TypeName, TypeCheck>,
+    /// Who is told what becomes of steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// Those of `hooks` that are told of every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub job_hooks: Vec<HookIx>,
     /// What happens when a step fails.
     pub on_failure: FailurePolicy,
+    /// What holds for the run as a whole.
+    #[serde(default, skip_serializing_if = "RunPolicy::is_default")]
+    pub policy: RunPolicy,
     /// The settings of the launch, in order: what was laid over the definitions' configs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<RecordedSetting>,
@@ -531,7 +553,20 @@ impl Plan {
         &self.step(slot.step).outputs[usize::from(slot.port)]
     }
 
-    /// The secrets that its steps need, by name, with where each is read: those of resources, and those that are revealed.
+    /// The hook at `ix`; none when `ix` is of another plan.
+    #[must_use]
+    pub fn hook(&self, ix: HookIx) -> Option<&Hook> {
+        self.hooks.get(ix.0 as usize)
+    }
+
+    /// The hooks that are told when a step ends so: those of the job, then its own.
+    pub fn hooks_of(&self, step: StepIx, outcome: Outcome) -> impl Iterator<Item = HookIx> + '_ {
+        let all = self.job_hooks.iter().chain(&self.step(step).hooks).copied();
+        all.filter(move |ix| self.hook(*ix).is_some_and(|hook| hook.on == outcome))
+    }
+
+    /// The secrets that its steps and hooks need, by name, with where each is read: those of resources, those of hooks, and
+    /// those that are revealed.
     #[must_use]
     pub fn secrets_needed(&self) -> BTreeMap<&Name, &SecretSpec> {
         let of_resources = self.resources.values().filter_map(|spec| match spec {
@@ -541,7 +576,8 @@ impl Plan {
             | ResourceSpec::ModelRegistry { .. }
             | ResourceSpec::Secret { .. } => None,
         });
-        of_resources.flatten().chain(&self.secrets).collect()
+        let of_hooks = self.hooks.iter().flat_map(Hook::secrets);
+        of_resources.flatten().chain(of_hooks).chain(&self.secrets).collect()
     }
 
     /// The inputs that were found in other runs: the step, the port, and where the value is from.

@@ -339,7 +339,10 @@ impl<'a> Narrowing<'a> {
             secrets: self.plan.secrets.clone(),
             io_managers: self.plan.io_managers.clone(),
             types: self.plan.types.clone(),
+            hooks: self.plan.hooks.clone(),
+            job_hooks: self.plan.job_hooks.clone(),
             on_failure: self.plan.on_failure,
+            policy: self.plan.policy.clone(),
             settings: self.plan.settings.clone(),
             reuse: reused,
         }

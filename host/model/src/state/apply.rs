@@ -6,11 +6,10 @@ use std::fmt;
 use super::bind::Verdict;
 use super::indices::Place;
 use super::wiring::Edge;
-use super::{
-    Group, IllegalTransition, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState,
-};
+use super::{IllegalTransition, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState};
 use crate::error::Code;
 use crate::event::{Attempt, Recorded, RunEvent, RunStatus, SkipReason};
+use crate::hook::Outcome;
 use crate::id::{ItemKey, StepKey};
 use crate::plan::StepIx;
 use crate::value::Yielded;
@@ -34,15 +33,19 @@ impl RunState {
         if let Some(status) = RunStatus::after(event) {
             self.status = Some(status);
         }
+        if matches!(event, RunEvent::RunStart) {
+            self.whole.started_at = Some(recorded.at);
+        }
         self.last_seq = recorded.seq;
         Ok(())
     }
 
     fn transition(&mut self, event: &RunEvent) -> Result<(), String> {
         match event {
-            RunEvent::RunEnqueued { use_memo, .. } => {
+            RunEvent::RunEnqueued { use_memo, tags, .. } => {
                 self.expect_status(&[None])?;
                 self.use_memo = *use_memo;
+                self.whole.tags.clone_from(tags);
             }
             RunEvent::RunDequeued | RunEvent::RunStarting => self.expect_status(&[Some(RunStatus::Queued)])?,
             RunEvent::RunStart => {
@@ -52,11 +55,13 @@ impl RunState {
             RunEvent::RunSuccess => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
                 self.expect(self.all_settled() && self.failed == 0, "steps are open, or failed")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::RunFailure { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
                 // Before its start a run can fail as a whole: then no step has begun.
                 self.expect(self.unfinished == 0 || self.status != Some(RunStatus::Started), "steps are open")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::RunCanceling { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
@@ -64,6 +69,7 @@ impl RunState {
             RunEvent::RunCanceled => {
                 self.expect_status(&[Some(RunStatus::Canceling)])?;
                 self.expect(self.unfinished == 0, "steps are open")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::StepStart { of } => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
@@ -78,18 +84,21 @@ impl RunState {
                 let id = self.expect_running(of)?;
                 self.yielded(&id, of.attempt, output)?;
             }
-            RunEvent::StepSuccess { of, .. } => {
+            RunEvent::StepSuccess { of, usage } => {
                 let id = self.expect_running(of)?;
+                self.whole.used(usage);
                 self.succeed(&id, of.attempt, Provenance::Execution);
+                self.tell_hooks(&id, of, Outcome::Success, None);
             }
-            RunEvent::StepFailure { of, failure, .. } => {
+            RunEvent::StepFailure { of, failure, usage } => {
                 let id = self.expect_running(of)?;
-                let state = if failure.code == Code::Canceled {
-                    StepState::Canceled
+                self.whole.used(usage);
+                if failure.code == Code::Canceled {
+                    self.set_state(&id, StepState::Canceled);
                 } else {
-                    StepState::Failure(Box::new(failure.clone()))
-                };
-                self.set_state(&id, state);
+                    self.set_state(&id, StepState::Failure(Box::new(failure.clone())));
+                    self.tell_hooks(&id, of, Outcome::Failure, Some(failure));
+                }
             }
             RunEvent::StepSkipped { step, generation, reason } => {
                 let id = self.at_generation(step, *generation)?;
@@ -99,9 +108,11 @@ impl RunState {
                 }
                 self.set_state(&id, StepState::Skipped(*reason));
             }
-            RunEvent::StepUpForRetry { of, not_before, .. } => {
+            RunEvent::StepUpForRetry { of, not_before, failure, usage } => {
                 let id = self.expect_running(of)?;
+                self.whole.used(usage);
                 self.set_state(&id, StepState::UpForRetry { attempt: of.attempt + 1, not_before: *not_before });
+                self.tell_hooks(&id, of, Outcome::Retry, Some(failure));
             }
             RunEvent::StepRestarted { of } => {
                 let id = self.at_attempt(of)?;
@@ -166,6 +177,10 @@ impl RunState {
             | RunEvent::GrantDenied { of, .. } => {
                 self.expect_running(of)?;
             }
+            RunEvent::HookCompleted { of, hook, .. } | RunEvent::HookErrored { of, hook, .. } => {
+                self.end_hook(of, hook, false)?;
+            }
+            RunEvent::HookSkipped { of, hook, .. } => self.end_hook(of, hook, true)?,
             RunEvent::EngineEvent { .. } => self.expect(self.status.is_some(), "the run has not begun")?,
         }
         Ok(())
@@ -173,7 +188,7 @@ impl RunState {
 
     // What an event must find.
 
-    fn expect(&self, holds: bool, otherwise: impl fmt::Display) -> Result<(), String> {
+    pub(super) fn expect(&self, holds: bool, otherwise: impl fmt::Display) -> Result<(), String> {
         if holds { Ok(()) } else { Err(otherwise.to_string()) }
     }
 
@@ -356,7 +371,7 @@ impl RunState {
     }
 
     /// All that a pending step waits for has settled.
-    fn arrived(&mut self, id: &InstanceId) {
+    pub(super) fn arrived(&mut self, id: &InstanceId) {
         match self.verdict(id) {
             Verdict::Run => self.set_state(id, StepState::Ready { attempt: 0, memo: self.memo_standing(id) }),
             Verdict::Skip(reason) => {
@@ -366,7 +381,7 @@ impl RunState {
     }
 
     /// The item of the step is gone: it is skipped, after superseding it if it has begun or was skipped for another reason.
-    fn revoke(&mut self, id: &InstanceId) {
+    pub(super) fn revoke(&mut self, id: &InstanceId) {
         let Some(reason) = self.revoked(id) else { return };
         match self.instance(id).map(|instance| &instance.state) {
             None => {}
@@ -379,7 +394,7 @@ impl RunState {
     }
 
     /// One thing that a pending step waits for has not settled any more.
-    fn lacks_again(&mut self, id: &InstanceId) {
+    pub(super) fn lacks_again(&mut self, id: &InstanceId) {
         if let Some(instance) = self.instance_mut(id)
             && instance.state == StepState::Pending
         {
@@ -390,20 +405,25 @@ impl RunState {
 
     /// What the step was given has changed. One that has not begun notices by itself.
     fn mark_stale(&mut self, id: &InstanceId) {
-        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(instance) = self.instance(id) else { return };
         if instance.stale || instance.state == StepState::Pending {
             return;
         }
-        instance.stale = true;
         let was_final = instance.state.is_final();
         let failed = matches!(instance.state, StepState::Failure(_));
-        let place = Place::of(&instance.state);
+        let place = self.place_of(id, &instance.state);
+        if let Some(instance) = self.instance_mut(id) {
+            instance.stale = true;
+        }
         // It goes on running until it is superseded; nothing else is started with it.
         if place != Place::Running {
             self.indices.leave(place, id);
         }
         self.indices.stale.insert(id.clone());
-        self.failed -= u32::from(failed);
+        if failed {
+            self.failed -= 1;
+            self.whole.unfail(id.step);
+        }
         if was_final {
             self.unsettled(id);
         }
@@ -411,6 +431,7 @@ impl RunState {
 
     /// A step starts over. Its items are gone with what it was given: who is for one starts over too, or waits for it.
     fn supersede(&mut self, id: &InstanceId) {
+        self.drop_hooks(id);
         self.set_state(id, StepState::Pending);
         let items = self.instance_mut(id).map(|instance| std::mem::take(&mut instance.items)).unwrap_or_default();
         let waiting = self.count_waiting(id);
@@ -436,11 +457,15 @@ impl RunState {
 
     /// Moves a step to `new`, keeps the indices, and tells its consumers when it has settled.
     fn set_state(&mut self, id: &InstanceId, new: StepState) {
-        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(instance) = self.instance(id) else { return };
         let stale = instance.stale;
-        let (enters, fails, ends) = (Place::of(&new), matches!(new, StepState::Failure(_)), new.is_final());
+        let (fails, ends) = (matches!(new, StepState::Failure(_)), new.is_final());
+        let enters = self.place_of(id, &new);
+        self.whole.enter(&self.lanes, id, &new);
+        let Some(instance) = self.instance_mut(id) else { return };
         let old = std::mem::replace(&mut instance.state, new);
-        self.indices.leave(Place::of(&old), id);
+        self.whole.leave(&self.lanes, id, &old);
+        self.indices.leave(self.place_of(id, &old), id);
         if !stale || enters == Place::Running {
             self.indices.enter(enters, id);
         }
@@ -451,118 +476,17 @@ impl RunState {
         }
         // The end of a step that is to be superseded is no end.
         if !stale {
-            self.failed -= u32::from(matches!(old, StepState::Failure(_)));
-            self.failed += u32::from(fails);
+            if matches!(old, StepState::Failure(_)) {
+                self.failed -= 1;
+                self.whole.unfail(id.step);
+            }
+            if fails {
+                self.failed += 1;
+                self.whole.fail(id.step);
+            }
             if ends && !old.is_final() {
                 self.settled(id);
             }
-        }
-    }
-
-    /// A step has settled, and with it perhaps everything that is below one of the items around it.
-    fn settled(&mut self, id: &InstanceId) {
-        self.all_settled_within(id.step, &id.key);
-        for depth in (0..id.key.len()).rev() {
-            let outer = id.key.outer(depth);
-            if let Some(group) = self.group_mut(id.step, &outer) {
-                group.unsettled -= 1;
-                if group.is_settled() {
-                    self.all_settled_within(id.step, &outer);
-                }
-            }
-        }
-    }
-
-    /// Everything of a step that is for `key`, or below it, has settled: whoever waits for that is told.
-    fn all_settled_within(&mut self, step: StepIx, key: &ItemKey) {
-        self.open_nodes -= usize::from(key.is_empty());
-        let mapped = self.wiring.mapped_over(step).to_vec();
-        if key.len() == self.wiring.depth(step) {
-            // What it yielded is certain now: who is for an item that is not there, or should not be, is not to run.
-            for id in mapped.iter().flat_map(|(_, consumer)| self.ids_within(*consumer, key)).collect::<Vec<_>>() {
-                if self.item_of(&id).is_none() {
-                    self.dependency_settled(&id);
-                }
-                self.revoke(&id);
-            }
-        }
-        for edge in self.wiring.consumers(step).to_vec() {
-            if edge.depth == key.len() {
-                self.ids_within(edge.step, key).iter().for_each(|id| self.dependency_settled(id));
-            }
-        }
-        for (_, consumer) in mapped {
-            if let Some(group) = self.group_mut(consumer, key) {
-                let first = !std::mem::replace(&mut group.closed, true);
-                if first && group.unsettled == 0 {
-                    self.all_settled_within(consumer, key);
-                }
-            }
-        }
-    }
-
-    /// A step that had settled has not any more.
-    fn unsettled(&mut self, id: &InstanceId) {
-        self.unsettled_within(id.step, &id.key);
-        for depth in (0..id.key.len()).rev() {
-            let outer = id.key.outer(depth);
-            if let Some(group) = self.group_mut(id.step, &outer) {
-                let before = group.is_settled();
-                group.unsettled += 1;
-                if before {
-                    self.unsettled_within(id.step, &outer);
-                }
-            }
-        }
-    }
-
-    /// Not everything of a step that is for `key`, or below it, has settled any more: whoever has not begun waits again.
-    /// (Whoever has is for the item that has changed, and starts over.)
-    fn unsettled_within(&mut self, step: StepIx, key: &ItemKey) {
-        self.open_nodes += usize::from(key.is_empty());
-        for edge in self.wiring.consumers(step).to_vec() {
-            if edge.depth == key.len() {
-                self.ids_within(edge.step, key).iter().for_each(|id| self.lacks_again(id));
-            }
-        }
-        let mapped = self.wiring.mapped_over(step).to_vec();
-        if key.len() == self.wiring.depth(step) {
-            for id in mapped.iter().flat_map(|(_, consumer)| self.ids_within(*consumer, key)).collect::<Vec<_>>() {
-                if self.item_of(&id).is_none() {
-                    self.lacks_again(&id);
-                } else if self.indices.skips.remove(&id).is_some()
-                    && self.instance(&id).is_some_and(|one| one.waiting == 0)
-                {
-                    self.arrived(&id); // There may be another reason.
-                }
-            }
-        }
-        for (_, consumer) in mapped {
-            if let Some(group) = self.group_mut(consumer, key) {
-                let before = group.is_settled();
-                group.closed = false;
-                if before {
-                    self.unsettled_within(consumer, key);
-                }
-            }
-        }
-    }
-
-    fn group_mut(&mut self, step: StepIx, key: &ItemKey) -> Option<&mut Group> {
-        match self.nodes.get_mut(step.index())? {
-            Node::Single(_) => None,
-            Node::Mapped { groups, .. } => groups.get_mut(key),
-        }
-    }
-
-    fn dependency_settled(&mut self, id: &InstanceId) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        if instance.state != StepState::Pending || instance.waiting == 0 {
-            return;
-        }
-        instance.waiting -= 1;
-        if instance.waiting == 0 {
-            self.arrived(id);
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::bind::Verdict;
-use super::indices::{Indices, Place};
+use super::indices::Indices;
+use super::whole::Whole;
 use super::{Group, InstanceId, Node, RunState, StepState};
 use crate::event::RunStatus;
 use crate::id::ItemKey;
@@ -16,19 +17,24 @@ impl RunState {
     /// The first thing that differs: a bug of ours.
     pub fn audit(&self) -> Result<(), String> {
         let mut indices = Indices::default();
+        let mut whole = Whole::new(&self.lanes);
         let (mut unfinished, mut failed) = (0, 0);
         for (id, instance) in self.instances() {
             let fits = |holds: bool, what: &str| {
                 if holds { Ok(()) } else { Err(format!("{} is {instance:?}, but {what}", id.step_key(&self.plan))) }
             };
             unfinished += usize::from(!instance.state.is_final());
-            failed += u32::from(!instance.stale && matches!(instance.state, StepState::Failure(_)));
+            whole.enter(&self.lanes, &id, &instance.state);
+            if !instance.stale && matches!(instance.state, StepState::Failure(_)) {
+                failed += 1;
+                whole.fail(id.step);
+            }
             if instance.stale {
                 fits(instance.state != StepState::Pending, "stale")?;
                 indices.stale.insert(id.clone());
             }
             if !instance.stale || matches!(instance.state, StepState::Running { .. }) {
-                indices.enter(Place::of(&instance.state), &id);
+                indices.enter(self.place_of(&id, &instance.state), &id);
             }
             if instance.state != StepState::Pending {
                 continue;
@@ -46,15 +52,21 @@ impl RunState {
         for ((what, kept), found) in [("open nodes", self.open_nodes), ("unfinished", self.unfinished)]
             .into_iter()
             .chain([("failed", self.failed as usize)])
-            .zip([open, unfinished, failed as usize])
+            .zip([open, unfinished, failed])
         {
             if kept != found {
                 return Err(format!("{what}: {kept} kept, {found} found"));
             }
         }
+        let Whole { tags, started_at, cpu, stopped: _, failed_in: _, running_in: _ } = self.whole.clone();
+        let whole = Whole { tags, started_at, cpu, ..whole };
+        if self.whole != whole {
+            return Err(format!("{:?} kept, {whole:?} found", self.whole));
+        }
         if self.indices != indices {
             return Err(format!("indices:\n{:?} kept\n{indices:?} found", self.indices));
         }
+        self.audit_hooks()?;
         self.audit_nodes()
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{InstanceId, MemoStanding, StepState};
+use super::lanes::Turn;
+use super::{InstanceId, MemoStanding, RunState, StepState};
 use crate::event::SkipReason;
 use crate::time::Timestamp;
 
@@ -14,7 +15,7 @@ pub(super) struct Indices {
     /// Ready, and the plan has the result.
     pub(super) reusable: BTreeSet<InstanceId>,
     /// Ready to run.
-    pub(super) runnable: BTreeSet<InstanceId>,
+    pub(super) runnable: BTreeSet<(Turn, InstanceId)>,
     /// Running.
     pub(super) running: BTreeSet<InstanceId>,
     /// Waiting for a moment.
@@ -31,23 +32,24 @@ pub(super) enum Place {
     Pending,
     Unlooked,
     Reusable,
-    Runnable,
+    Runnable(Turn),
     Running,
     Retries(Timestamp),
     Nowhere,
 }
 
-impl Place {
-    pub(super) fn of(state: &StepState) -> Self {
+impl RunState {
+    /// The index that a step in `state` stands in.
+    pub(super) fn place_of(&self, id: &InstanceId, state: &StepState) -> Place {
         match state {
-            StepState::Pending => Self::Pending,
-            StepState::Ready { memo: MemoStanding::Unknown, .. } => Self::Unlooked,
-            StepState::Ready { memo: MemoStanding::Run, .. } => Self::Runnable,
-            StepState::Ready { memo: MemoStanding::Reuse, .. } => Self::Reusable,
-            StepState::Running { .. } => Self::Running,
-            StepState::UpForRetry { not_before, .. } => Self::Retries(*not_before),
+            StepState::Pending => Place::Pending,
+            StepState::Ready { memo: MemoStanding::Unknown, .. } => Place::Unlooked,
+            StepState::Ready { memo: MemoStanding::Run, .. } => Place::Runnable(self.turn(id.step)),
+            StepState::Ready { memo: MemoStanding::Reuse, .. } => Place::Reusable,
+            StepState::Running { .. } => Place::Running,
+            StepState::UpForRetry { not_before, .. } => Place::Retries(*not_before),
             StepState::Success { .. } | StepState::Skipped(_) | StepState::Failure(_) | StepState::Canceled => {
-                Self::Nowhere
+                Place::Nowhere
             }
         }
     }
@@ -65,8 +67,8 @@ impl Indices {
             Place::Reusable => {
                 self.reusable.remove(id);
             }
-            Place::Runnable => {
-                self.runnable.remove(id);
+            Place::Runnable(turn) => {
+                self.runnable.remove(&(turn, id.clone()));
             }
             Place::Running => {
                 self.running.remove(id);
@@ -86,8 +88,8 @@ impl Indices {
             Place::Reusable => {
                 self.reusable.insert(id.clone());
             }
-            Place::Runnable => {
-                self.runnable.insert(id.clone());
+            Place::Runnable(turn) => {
+                self.runnable.insert((turn, id.clone()));
             }
             Place::Running => {
                 self.running.insert(id.clone());

@@ -7,7 +7,11 @@
 mod apply;
 mod audit;
 mod bind;
+mod hooks;
 mod indices;
+mod lanes;
+mod settle;
+mod whole;
 mod wiring;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,8 +26,15 @@ use crate::plan::{Memo, Plan, StepIx};
 use crate::time::Timestamp;
 use crate::value::{ValueRef, Yielded};
 
+pub use hooks::{HookId, Told};
+
+use hooks::Hooks;
 use indices::Indices;
+use lanes::Lanes;
+use whole::Whole;
 use wiring::Wiring;
+
+pub use lanes::{Lane, LaneIx};
 
 /// Most steps of one run that are there because of items: 1,000,000.
 pub const MAX_ITEMS: usize = 1_000_000;
@@ -265,6 +276,7 @@ pub struct Tally {
 pub struct RunState {
     plan: Arc<Plan>,
     wiring: Arc<Wiring>,
+    lanes: Arc<Lanes>,
     /// Where [`Plan::reuse`] has the result of a step.
     reuse: Arc<HashMap<InstanceId, usize>>,
     status: Option<RunStatus>,
@@ -279,7 +291,9 @@ pub struct RunState {
     items: usize,
     /// Steps that failed, and are not to be superseded.
     failed: u32,
+    whole: Whole,
     indices: Indices,
+    hooks: Hooks,
 }
 
 impl RunState {
@@ -287,6 +301,7 @@ impl RunState {
     #[must_use]
     pub fn new(plan: Arc<Plan>) -> Self {
         let wiring = Arc::new(Wiring::of(&plan));
+        let lanes = Arc::new(Lanes::of(&plan));
         let nodes: Vec<_> = plan
             .indices()
             .map(|ix| match plan.step(ix).mapped_over {
@@ -303,6 +318,8 @@ impl RunState {
         Self {
             plan,
             wiring,
+            whole: Whole::new(&lanes),
+            lanes,
             reuse,
             status: None,
             last_seq: 0,
@@ -313,6 +330,7 @@ impl RunState {
             items: 0,
             failed: 0,
             indices: Indices::default(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -441,9 +459,9 @@ impl RunState {
         })
     }
 
-    /// Steps that are ready to run, in topological order.
+    /// Steps that are ready to run: lane by lane, in each the highest priority first, then in topological order.
     pub fn runnable(&self) -> impl Iterator<Item = &InstanceId> {
-        self.indices.runnable.iter()
+        self.indices.runnable.iter().map(|(_, id)| id)
     }
 
     /// Steps that run.

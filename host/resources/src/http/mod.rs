@@ -31,7 +31,7 @@ use self::address::reach;
 use self::resolve::{Guarded, Lookup, Refused, System};
 use self::rules::{MAX_HEADERS, Rules, Target, keep_for_everybody, told};
 use crate::error::{ResourceError, ResourceFailure};
-use crate::secret::read_secret;
+use crate::secret::{SecretBytes, read_secret};
 
 pub use self::response::HttpResponse;
 
@@ -85,13 +85,13 @@ impl Clients {
         spec: &HttpClientSpec,
         access: Access,
     ) -> Result<HttpClientResource, ResourceFailure> {
-        let added = added(name, spec).await?;
+        let (added, secrets) = added(name, spec).await?;
         let client = self.client(tenant, spec).map_err(|error| {
             let detail = format!("the HTTP client `{name}` cannot be made: {}", describe(error));
             ResourceFailure::unavailable("the client cannot be made", Code::ResourceUnavailable, detail)
         })?;
         let (name, spec, access) = (name.clone(), spec.clone(), access.min(spec.access));
-        Ok(HttpClientResource { client, name, spec, access, added })
+        Ok(HttpClientResource { client, name, spec, access, added, secrets })
     }
 
     fn client(&self, tenant: &TenantId, spec: &HttpClientSpec) -> reqwest::Result<Client> {
@@ -134,9 +134,12 @@ impl Clients {
     }
 }
 
-/// The headers that the host adds to requests, secrets in place.
-async fn added(name: &Name, spec: &HttpClientSpec) -> Result<HeaderMap, ResourceFailure> {
-    let mut added = HeaderMap::with_capacity(spec.headers.len());
+/// Secrets by their names.
+type Secrets = Vec<(Name, SecretBytes)>;
+
+/// The headers that the host adds to requests, secrets in place; and those secrets.
+async fn added(name: &Name, spec: &HttpClientSpec) -> Result<(HeaderMap, Secrets), ResourceFailure> {
+    let (mut added, mut secrets) = (HeaderMap::with_capacity(spec.headers.len()), Secrets::new());
     for (header, value) in &spec.headers {
         let unusable = |what: &str| {
             let detail = format!("the header `{header}` of `{name}` cannot be sent: {what}");
@@ -153,12 +156,13 @@ async fn added(name: &Name, spec: &HttpClientSpec) -> Result<HeaderMap, Resource
                 let told = format!("the secret `{secret}` holds a line end or another control character");
                 let mut value = HeaderValue::from_bytes(&whole).map_err(|_| unusable(&told))?;
                 value.set_sensitive(true);
+                secrets.push((secret.clone(), bytes));
                 value
             }
         };
         added.insert(field, value);
     }
-    Ok(added)
+    Ok((added, secrets))
 }
 
 /// An HTTP client that was granted. Holds the headers that the host adds, so it is dropped with the step.
@@ -169,6 +173,7 @@ pub struct HttpClientResource {
     spec: HttpClientSpec,
     access: Access,
     added: HeaderMap,
+    secrets: Secrets,
 }
 
 impl fmt::Debug for HttpClientResource {
@@ -216,6 +221,11 @@ impl HttpClientResource {
             drop(response);
             hop = self.next(hop, status, &to)?;
         }
+    }
+
+    /// The secrets that are in its headers: nobody is to say them.
+    pub fn secrets(&self) -> impl Iterator<Item = (&Name, &SecretBytes)> {
+        self.secrets.iter().map(|(name, secret)| (name, secret))
     }
 
     fn rules(&self) -> Rules<'_> {

@@ -160,8 +160,9 @@ impl HostWriter for Doorway<'_, Values> {
         if let Err(limit) = state.guard.take_metadata(taken.bytes) {
             return Ok(Err(state.limited(limit)));
         }
+        let entries = state.redactor.clean(taken.entries).unwrap_or_default();
         let Writer(draft) = state.table.get_mut(&this)?;
-        draft.metadata.extend(taken.entries);
+        draft.metadata.extend(entries);
         Ok(Ok(()))
     }
 
