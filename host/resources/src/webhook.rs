@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::error::{ResourceError, ResourceFailure};
 use crate::http::HttpRequest;
 use crate::pool::Resources;
-use crate::secret::read_secret;
+use crate::secret::Secrets;
 
 /// What a webhook is called where HTTP clients have names.
 const NAME: &str = "webhook";
@@ -33,7 +33,7 @@ impl Resources {
     /// `OPY-319` when a secret is not where it should be, `OPY-306` when the server does not answer, or with a status that may
     /// pass, `OPY-307` when it refuses, or the rules do. Never holds a byte of a secret, nor of an address that is one.
     pub async fn webhook(&self, tenant: &TenantId, webhook: &Webhook, occasion: &Occasion) -> Result<(), Failure> {
-        let address = address(webhook).await?;
+        let address = address(&self.clients.secrets, webhook).await?;
         let refused = |text: &str| Failure::new(Code::ResourceDenied, format!("the webhook was not sent: {text}"));
         let origin = origin_of(&address.url).map_err(|problem| refused(&format!("its address: {problem}")))?;
         let spec = HttpClientSpec {
@@ -65,11 +65,11 @@ impl Resources {
     }
 }
 
-async fn address(webhook: &Webhook) -> Result<Address, Failure> {
+async fn address(secrets: &Secrets, webhook: &Webhook) -> Result<Address, Failure> {
     match &webhook.url {
         WebhookUrl::Text(url) => Ok(Address { url: Zeroizing::new(url.clone()), is_secret: false }),
         WebhookUrl::Secret { secret, from } => {
-            let bytes = read_secret(secret, from).await.map_err(|failure| told(failure, false))?;
+            let bytes = secrets.read(secret, from).await.map_err(|failure| told(failure, false))?;
             let Ok(url) = std::str::from_utf8(bytes.expose()) else {
                 let text = format!("the webhook was not sent: the secret `{secret}` is no address");
                 return Err(Failure::new(Code::ResourceDenied, text));

@@ -10,7 +10,7 @@ use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::metadata::{MetadataEntry, MetadataValue};
 use opyard_model::state::{HookId, MAX_ITEMS};
-use opyard_model::step::{BoundInput, InitStage, Saying, StepOutcome, StepResult};
+use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
 
@@ -149,26 +149,7 @@ impl Session<'_> {
             }
         }
         let of = self.attempt_of(&of);
-        events.push(match saying {
-            Saying::Log(line) => RunEvent::Log { of, line },
-            Saying::Progress(progress) => RunEvent::Progress { of, progress },
-            Saying::Metric(point) => RunEvent::Metric { of, point, from_memo: false },
-            Saying::Materialized(asset) => RunEvent::AssetMaterialization { of, asset, from_memo: false },
-            Saying::Observed(asset) => RunEvent::AssetObservation { of, asset, from_memo: false },
-            Saying::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo: false },
-            Saying::ItemCommitted(output) => RunEvent::StepOutput { of, output },
-            Saying::Handled { port, manager, locator } => RunEvent::HandledOutput { of, port, manager, locator },
-            Saying::ResourceInit { resource, stage } => match stage {
-                InitStage::Started => RunEvent::ResourceInitStarted { of, resource },
-                InitStage::Success => RunEvent::ResourceInitSuccess { of, resource },
-                InitStage::Failure(failure) => RunEvent::ResourceInitFailure { of, resource, failure },
-            },
-            Saying::TypeChecked { success: true, check } => RunEvent::TypeCheckSuccess { of, check },
-            Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
-            Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
-            Saying::GrantDenied { key } => RunEvent::GrantDenied { of, key },
-            Saying::Audited { message, metadata } => audited(&of, message, metadata),
-        });
+        events.push(saying.into_event(of));
         None
     }
 

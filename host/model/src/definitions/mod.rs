@@ -9,6 +9,7 @@ mod hooks;
 mod location;
 mod names;
 mod network;
+pub mod op_test;
 pub(crate) mod policy;
 mod reading;
 mod resources;

@@ -32,7 +32,7 @@ use crate::limits::Limits;
 use crate::secret::SecretSpec;
 use crate::value::{ValueRef, Yielded};
 
-pub use build::{Catalog, Launch, MAX_STEPS, Planning, Stored};
+pub use build::{Catalog, Launch, MAX_STEPS, Planning, Stored, WithoutRuns};
 pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use latest::{LatestOutput, LatestWanted};
 pub use narrow::{Earlier, EarlierRun, Scope};
