@@ -189,12 +189,12 @@ fn the_latest_of_another_job_is_found_at_launch_and_recorded() {
         )
     };
     let project = Project::new(&definitions(3));
-    let (_, told) = project.expect(&["check"], 2);
-    assert!(told.contains("is dynamic"), "{told}");
+    let (out, err) = project.expect(&["check"], 2);
+    assert!(format!("{out}{err}").contains("is dynamic"), "{out}{err}");
     project.define(&definitions(3).replace("job: use, step: wide", "job: use, step: twice"));
     project.expect(&["check"], 0);
-    let (_, told) = project.expect(&["run", "use"], 2);
-    assert!(told.contains("OPY-250"), "{told}");
+    let (out, err) = project.expect(&["run", "use"], 2);
+    assert!(format!("{out}{err}").contains("OPY-250"), "{out}{err}");
     project.expect(&["run", "make"], 0);
     project.expect(&["run", "use"], 0);
     assert_eq!(project.expect(&["cat", "latest", "twice"], 0).0.trim(), "12.0");

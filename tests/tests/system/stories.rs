@@ -65,9 +65,10 @@ fn remote_production_has_the_same_model() {
 #[test]
 fn drift_is_told_column_by_column() {
     let project = story("drift.yaml");
-    let (_, told) = project.expect(&["check"], 0);
-    assert!(told.contains("OPY-250"), "a warning: {told}");
-    let (_, told) = project.expect(&["run", "watch"], 2);
+    let (out, err) = project.expect(&["check"], 0);
+    assert!(format!("{out}{err}").contains("OPY-250"), "a warning: {out}{err}");
+    let (out, err) = project.expect(&["run", "watch"], 2);
+    let told = format!("{out}{err}");
     assert!(told.contains("OPY-250") && told.contains("opyard run train"), "{told}");
     project.expect(&["run", "train"], 0);
     let trained = project.last_run().run.to_string();

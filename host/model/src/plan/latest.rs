@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flatten::Builder;
 use super::wire::{Offer, Plug};
-use super::{BaseType, Source};
+use super::{BaseType, Plan, Source};
 use crate::definitions::{Body, Flow, LatestRef, Located, StepDefinition, Target};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Code;
@@ -32,6 +32,17 @@ pub struct LatestOutput {
     pub run: RunId,
     /// The step.
     pub step: StepPath,
+}
+
+impl Plan {
+    /// The inputs that were found in other runs: the step, the port, and where the value is from.
+    pub fn latest(&self) -> impl Iterator<Item = (&StepPath, &Name, &LatestOutput)> {
+        let inputs = self.steps.iter().flat_map(|step| step.inputs.iter().map(move |input| (&step.path, input)));
+        inputs.filter_map(|(step, input)| match &input.source {
+            Source::Given { latest: Some(latest), .. } => Some((step, &input.port, &**latest)),
+            _ => None,
+        })
+    }
 }
 
 /// A step that is named from outside its flow: inside graphs, and as a graph's output.

@@ -580,15 +580,6 @@ impl Plan {
         of_resources.flatten().chain(of_hooks).chain(&self.secrets).collect()
     }
 
-    /// The inputs that were found in other runs: the step, the port, and where the value is from.
-    pub fn latest(&self) -> impl Iterator<Item = (&StepPath, &Name, &LatestOutput)> {
-        let inputs = self.steps.iter().flat_map(|step| step.inputs.iter().map(move |input| (&step.path, input)));
-        inputs.filter_map(|(step, input)| match &input.source {
-            Source::Given { latest: Some(latest), .. } => Some((step, &input.port, &**latest)),
-            _ => None,
-        })
-    }
-
     /// What a grant gives; none when it gives nothing.
     #[must_use]
     pub fn granted(&self, grant: &Grant) -> Option<ResourceSpec> {
