@@ -246,6 +246,9 @@ pub struct ComponentDescription {
     /// Its IO managers, in its own order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub io_managers: Vec<ExtensionDefinition>,
+    /// Its hooks, in its own order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<ExtensionDefinition>,
 }
 
 impl ComponentDescription {
@@ -265,5 +268,11 @@ impl ComponentDescription {
     #[must_use]
     pub fn io_manager(&self, name: &str) -> Option<&ExtensionDefinition> {
         self.io_managers.iter().find(|manager| manager.name.as_str() == name)
+    }
+
+    /// The hook of that name.
+    #[must_use]
+    pub fn hook(&self, name: &str) -> Option<&ExtensionDefinition> {
+        self.hooks.iter().find(|hook| hook.name.as_str() == name)
     }
 }

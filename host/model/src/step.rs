@@ -15,7 +15,8 @@ use crate::event::{
     AssetEvent, Attempt, Expectation, LoadedValue, LogLine, MetricPoint, OpenedResource, Progress, RunEvent,
     TypeChecked,
 };
-use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
+use crate::hook::{HookAction, Occasion};
+use crate::id::{Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
 use crate::metadata::{MetadataEntry, MetadataValue};
@@ -241,8 +242,6 @@ pub struct OpCall {
     pub op: Name,
     /// Its config.
     pub config: CanonicalJson,
-    /// The key of the item that this step is mapped over.
-    pub mapping_key: Option<MappingKey>,
     /// Its inputs. Values on `nothing` ports are left out.
     pub inputs: Vec<BoundInput>,
     /// Inputs whose values no step has yielded, so that nobody has checked them.
@@ -277,7 +276,6 @@ impl OpCall {
             component,
             op,
             config: CanonicalJson::empty_object(),
-            mapping_key: None,
             inputs: Vec::new(),
             unchecked: Vec::new(),
             outputs: Vec::new(),
@@ -325,6 +323,17 @@ pub struct CheckCall {
     pub values: Vec<ValueRef>,
 }
 
+/// A hook to be told something that is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookCall {
+    /// What it does.
+    pub action: HookAction,
+    /// What a component's hook may use.
+    pub rights: Vec<ResourceRight>,
+    /// What it is told.
+    pub occasion: Occasion,
+}
+
 /// What is asked of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
@@ -339,6 +348,8 @@ pub enum Call {
     Fingerprint(Box<KeptCall>),
     /// Tell an IO manager that a value is no longer referenced.
     Forget(Box<KeptCall>),
+    /// Tell a hook something. Said of it: log lines, and what is for the operator.
+    Hook(Box<HookCall>),
     /// Say what the component ships. Pure: everything but `describe` traps.
     Describe {
         /// The component.
@@ -366,7 +377,7 @@ pub struct StepIdentity {
     pub job: Name,
     /// The run.
     pub run: RunId,
-    /// The step.
+    /// The step, and the item that it is mapped over.
     pub key: StepKey,
     /// 0 on the first try.
     pub attempt: u32,
@@ -407,6 +418,8 @@ pub enum StepResult {
     Fingerprint(Option<String>),
     /// The IO manager has forgotten the value.
     Forgotten,
+    /// The hook has done what it does.
+    Hooked,
     /// It did not succeed.
     Failure(Failure),
     /// The op asks for another try.

@@ -69,7 +69,7 @@ impl Servers {
 pub struct Resources {
     pool: Pool,
     servers: Servers,
-    clients: Clients,
+    pub(crate) clients: Clients,
 }
 
 impl Resources {

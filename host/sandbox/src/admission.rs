@@ -18,8 +18,10 @@ pub(crate) const OPS: &str = "opyard:op/ops@0.1.0";
 pub(crate) const TYPE_CHECKS: &str = "opyard:op/type-checks@0.1.0";
 /// What a component exports that ships IO managers.
 pub(crate) const IO_MANAGERS: &str = "opyard:op/io-managers@0.1.0";
+/// What a component exports that ships hooks.
+pub(crate) const HOOKS: &str = "opyard:op/hooks@0.1.0";
 /// Of what a component has to export one at least: the contract that this host speaks.
-const WORLDS: [&str; 3] = [OPS, TYPE_CHECKS, IO_MANAGERS];
+const WORLDS: [&str; 4] = [OPS, TYPE_CHECKS, IO_MANAGERS, HOOKS];
 
 /// Most core modules of a component.
 const MAX_MODULES: usize = 64;

@@ -11,9 +11,10 @@ use tokio::sync::OnceCell;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::admission::{self, Admitted, IO_MANAGERS, OPS, TYPE_CHECKS};
+use crate::admission::{self, Admitted, HOOKS, IO_MANAGERS, OPS, TYPE_CHECKS};
 use crate::bindings::StepPre;
 use crate::bindings::checking::CheckingPre;
+use crate::bindings::hooking::HookingPre;
 use crate::bindings::managing::ManagingPre;
 use crate::cache::{CacheIntegrity, CodeCache, Entry};
 use crate::compiler::{Compiler, refused};
@@ -45,6 +46,7 @@ pub(crate) struct Loaded {
     pub(crate) ops: Option<StepPre<HostState>>,
     pub(crate) checks: Option<CheckingPre<HostState>>,
     pub(crate) managers: Option<ManagingPre<HostState>>,
+    pub(crate) hooks: Option<HookingPre<HostState>>,
 }
 
 /// All components of the process.
@@ -174,9 +176,10 @@ impl Components {
             ships(TYPE_CHECKS).then(|| CheckingPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
         let managers =
             ships(IO_MANAGERS).then(|| ManagingPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
+        let hooks = ships(HOOKS).then(|| HookingPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
         let Admitted { digest, size, imports, exports } = admitted;
         let component = LoadedComponent { digest, size, imports, exports };
-        Ok(Arc::new(Loaded { component, ops, checks, managers }))
+        Ok(Arc::new(Loaded { component, ops, checks, managers, hooks }))
     }
 
     /// The component's machine code: from the cache, or compiled now.

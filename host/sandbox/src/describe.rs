@@ -47,6 +47,7 @@ pub(crate) struct Shipped {
     pub(crate) ops: Vec<theirs::OpDefinition>,
     pub(crate) type_checkers: Vec<theirs::ExtensionDefinition>,
     pub(crate) io_managers: Vec<theirs::ExtensionDefinition>,
+    pub(crate) hooks: Vec<theirs::ExtensionDefinition>,
 }
 
 /// Checks what `describe` gave.
@@ -56,25 +57,31 @@ pub(crate) struct Shipped {
 pub(crate) fn check(component: &LoadedComponent, shipped: Shipped) -> Result<ComponentDescription, Failure> {
     let whole = Place("the component".to_owned());
     at_most(shipped.ops.len(), MAX_OPS, "ops", &whole)?;
-    let extensions = [(&shipped.type_checkers, "type checker"), (&shipped.io_managers, "IO manager")];
-    for (shipped, what) in extensions {
-        at_most(shipped.len(), MAX_OPS, &format!("{what}s"), &whole)?;
-        distinct(shipped.iter().map(|extension| extension.name.as_str()), what, &whole)?;
-    }
     distinct(shipped.ops.iter().map(|op| op.name.as_str()), "op", &whole)?;
     let ops = shipped.ops.into_iter().map(op).collect::<Result<_, _>>()?;
-    let checked = |extensions: Vec<_>, what: &str| extensions.into_iter().map(|one| extension(one, what)).collect();
-    let type_checkers: Result<Vec<_>, Failure> = checked(shipped.type_checkers, "type checker");
-    let io_managers: Result<Vec<_>, Failure> = checked(shipped.io_managers, "IO manager");
+    let type_checkers = extensions(shipped.type_checkers, "type checker", &whole)?;
+    let io_managers = extensions(shipped.io_managers, "IO manager", &whole)?;
+    let hooks = extensions(shipped.hooks, "hook", &whole)?;
     Ok(ComponentDescription {
         digest: component.digest,
         size: component.size,
         imports: component.imports.clone(),
         exports: component.exports.clone(),
         ops,
-        type_checkers: type_checkers?,
-        io_managers: io_managers?,
+        type_checkers,
+        io_managers,
+        hooks,
     })
+}
+
+fn extensions(
+    shipped: Vec<theirs::ExtensionDefinition>,
+    what: &str,
+    whole: &Place,
+) -> Result<Vec<ExtensionDefinition>, Failure> {
+    at_most(shipped.len(), MAX_OPS, &format!("{what}s"), whole)?;
+    distinct(shipped.iter().map(|one| one.name.as_str()), what, whole)?;
+    shipped.into_iter().map(|one| extension(one, what)).collect()
 }
 
 /// Where in a description something is wrong.

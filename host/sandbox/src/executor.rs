@@ -124,6 +124,10 @@ impl Sandbox {
             },
             Call::Describe { component } => self.describe(&tenant, component, &limits, said).await,
             Call::CheckType(call) => self.check_type(&tenant, *call, said).await,
+            Call::Hook(call) => match self.keeper(&tenant) {
+                Ok(keeper) => keeper.tell(*call, limits, said).await,
+                Err(failure) => Err(failure),
+            },
             Call::HandleOutput(call) => match step {
                 Some(step) => self.handle_output(&tenant, &step, *call, &limits, said).await,
                 None => Err(no_step()),
@@ -149,7 +153,7 @@ impl Sandbox {
         if call.uses_execution {
             doors = doors.and::<Execution>();
         }
-        let (doors, listed) = doors.and_all(&call.rights);
+        let allowed = Allowed::new(doors, &call.rights);
         let world = if call.hermetic {
             World::hermetic(call.seed)
         } else {
@@ -161,14 +165,16 @@ impl Sandbox {
         keeper.check_inputs(&call, said).await?;
         let limits = Limits { wall: limits.wall.saturating_sub(start.elapsed()), ..limits };
         let op = Work::Op(Box::new(OpState::new(call, step, keeper)));
-        let visit = Visit::new((inside, &inside.slots), op, Allowed { doors, listed }, world, limits);
+        let visit = Visit::new((inside, &inside.slots), op, allowed, world, limits);
         let (came, usage) = visit.run(&loaded, Errand::Op, said).await;
         let result = match came {
             Ok(Came::Op(StepResult::Success { outputs, memoisable })) => {
                 StepResult::Success { outputs, memoisable: memoisable && is_proven }
             }
             Ok(Came::Op(result)) => result,
-            Ok(Came::Described(_) | Came::Checked(_) | Came::Managed(_)) => StepResult::Failure(another_answer()),
+            Ok(Came::Described(_) | Came::Checked(_) | Came::Managed(_) | Came::Hooked) => {
+                StepResult::Failure(another_answer())
+            }
             Err(failure) => StepResult::Failure(failure),
         };
         Ok(StepOutcome { result, usage })
@@ -189,7 +195,9 @@ impl Sandbox {
         let (came, usage) = visit.run(&loaded, Errand::Describe, said).await;
         let result = match came {
             Ok(Came::Described(description)) => StepResult::Described(description),
-            Ok(Came::Op(_) | Came::Checked(_) | Came::Managed(_)) => StepResult::Failure(another_answer()),
+            Ok(Came::Op(_) | Came::Checked(_) | Came::Managed(_) | Came::Hooked) => {
+                StepResult::Failure(another_answer())
+            }
             Err(failure) => StepResult::Failure(failure),
         };
         Ok(StepOutcome { result, usage })
@@ -297,6 +305,6 @@ fn no_step() -> Failure {
     Failure::new(Code::Invariant, "a call of an op belongs to a step of a run")
 }
 
-fn another_answer() -> Failure {
+pub(crate) fn another_answer() -> Failure {
     Failure::new(Code::Invariant, "the guest answered another question than it was asked")
 }

@@ -8,7 +8,6 @@ use std::marker::PhantomData;
 
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
-use opyard_model::step::ResourceRight;
 use wasmtime::component::HasData;
 
 use crate::state::{HostState, Work};
@@ -71,13 +70,6 @@ impl Doors {
     /// What every extension may call that is given a value.
     pub(crate) const EXTENSION: Self = Self(Values::BIT | Events::BIT);
 
-    /// These, and what the resources of `rights` need.
-    pub(crate) fn and_all(self, rights: &[ResourceRight]) -> (Self, Vec<Interface>) {
-        let mut listed: Vec<_> = rights.iter().map(|right| right.through).collect();
-        listed.dedup();
-        (listed.iter().fold(self, |doors, interface| doors.and_resource(*interface)), listed)
-    }
-
     /// These, and the door of `D`.
     pub(crate) const fn and<D: Door>(self) -> Self {
         Self(self.0 | D::BIT)
@@ -133,6 +125,7 @@ pub(crate) fn forbidden(import: &str, work: &Work) -> Stop {
                 format!("the component called '{import}' while it described itself, which must need nothing")
             }
             Work::Op(_) => format!("the op called '{import}', which it does not list"),
+            Work::Hook(_) => format!("the hook called '{import}', which it does not list"),
             Work::Check(_) => format!("the type checker called '{import}', which it does not have"),
             Work::Manage(_) => format!("the IO manager called '{import}', which it does not list"),
         },

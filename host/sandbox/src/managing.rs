@@ -21,7 +21,8 @@ use crate::host::values::{Incoming, Reader, Source, Writer};
 use crate::host::wasi::World;
 use crate::metadata;
 use crate::output::Keeper;
-use crate::state::{Holder, Work};
+use crate::redact::Redactor;
+use crate::state::Work;
 use crate::visit::{Allowed, Came, Errand, Visit, no_world};
 
 /// Longest locator, in bytes: it stands in an event.
@@ -31,9 +32,9 @@ const MAX_FINGERPRINT: usize = 1 << 10;
 
 /// What the host knows of one call of an IO manager while it runs.
 pub(crate) struct Management {
-    keeper: Keeper,
-    manager: Name,
-    rights: Vec<ResourceRight>,
+    pub(crate) keeper: Keeper,
+    pub(crate) manager: Name,
+    pub(crate) rights: Vec<ResourceRight>,
     /// What is to be kept, behind the reader that the manager was lent.
     value: Option<ValueRef>,
     /// What it has loaded.
@@ -41,10 +42,6 @@ pub(crate) struct Management {
 }
 
 impl Management {
-    pub(crate) fn holder(&self) -> Holder<'_> {
-        Holder { keeper: &self.keeper, rights: &self.rights, what: "IO manager", name: &self.manager }
-    }
-
     pub(crate) fn value(&self) -> Option<&ValueRef> {
         self.value.as_ref()
     }
@@ -124,8 +121,9 @@ impl Visit<'_> {
         Ok(match what {
             What::Keep { slot, reader } => {
                 let reader = store.data_mut().table.push(reader)?;
-                let stored = guest.call_handle_output(store, &manager, &config, &slot, reader).await?;
-                stored.map(|stored| kept(stored).map(Answer::Kept))
+                let stored = guest.call_handle_output(&mut *store, &manager, &config, &slot, reader).await?;
+                let redactor = &store.data().redactor;
+                stored.map(|stored| kept(stored, redactor).map(Answer::Kept))
             }
             What::Load { slot, locator, writer } => {
                 let writer = store.data_mut().table.push(writer)?;
@@ -138,8 +136,9 @@ impl Visit<'_> {
                 })
             }
             What::Fingerprint { locator } => {
-                let told = guest.call_fingerprint(store, &manager, &config, &locator).await?;
-                told.map(|told| fingerprint(told).map(Answer::Fingerprint))
+                let told = guest.call_fingerprint(&mut *store, &manager, &config, &locator).await?;
+                let redactor = &store.data().redactor;
+                told.map(|told| fingerprint(told, redactor).map(Answer::Fingerprint))
             }
             What::Forget { locator } => {
                 let done = guest.call_forget(store, &manager, &config, &locator).await?;
@@ -150,25 +149,30 @@ impl Visit<'_> {
 }
 
 /// Guest-controlled: where a value is kept, and what is told of it.
-fn kept(stored: theirs::Stored) -> Result<Stored, Failure> {
+fn kept(stored: theirs::Stored, redactor: &Redactor) -> Result<Stored, Failure> {
     let wrong = |why: String| Failure::new(Code::IoManagerFailed, why);
     if stored.locator.len() > MAX_LOCATOR {
         return Err(wrong(format!("its locator has {} bytes; at most {MAX_LOCATOR} are taken", stored.locator.len())));
     }
     let locator = CanonicalJson::parse(&stored.locator).map_err(|error| wrong(format!("its locator is {error}")))?;
+    // It stands in an event as it is.
+    if redactor.clean(locator.clone()).as_ref() != Some(&locator) {
+        return Err(wrong("its locator holds a secret".to_owned()));
+    }
     let metadata = metadata::take(stored.metadata).map_err(|error| wrong(error.to_string()))?.entries;
+    let metadata = redactor.clean(metadata).unwrap_or_default();
     Ok(Stored { locator, metadata })
 }
 
 /// Guest-controlled: it stands in events and memo keys.
-fn fingerprint(told: Option<String>) -> Result<Option<String>, Failure> {
+fn fingerprint(told: Option<String>, redactor: &Redactor) -> Result<Option<String>, Failure> {
     match told {
         Some(text) if text.len() > MAX_FINGERPRINT => {
             let text = format!("its fingerprint has {} bytes; at most {MAX_FINGERPRINT} are taken", text.len());
             Err(Failure::new(Code::IoManagerFailed, text))
         }
         // What is escaped stays as different as it was.
-        told => Ok(told.map(|text| sanitize(&text, MAX_FINGERPRINT * 8))),
+        told => Ok(redactor.clean(told.map(|text| sanitize(&text, MAX_FINGERPRINT * 8))).flatten()),
     }
 }
 
@@ -227,7 +231,7 @@ impl Guest<'_> {
         let asked = async {
             let loaded =
                 inside.components.get(&self.keeper.tenant, *component, &*inside.surroundings.components).await?;
-            let (doors, listed) = Doors::EXTENSION.and_all(self.rights);
+            let allowed = Allowed::new(Doors::EXTENSION, self.rights);
             let work = Work::Manage(Box::new(Management {
                 keeper: self.keeper.clone(),
                 manager: manager.clone(),
@@ -236,12 +240,12 @@ impl Guest<'_> {
                 loaded: None,
             }));
             let world = World::real(Arc::clone(&inside.surroundings.clock));
-            let visit = Visit::new((inside, &inside.checks), work, Allowed { doors, listed }, world, limits.clone());
+            let visit = Visit::new((inside, &inside.checks), work, allowed, world, limits.clone());
             let ask = Ask { manager: manager.to_string(), config: config.as_str().to_owned(), what };
             // Inside of an op's call, as a type checker is: boxed, so that the one future does not hold the other's type.
             match Box::pin(visit.run(&loaded, Errand::Manage(Box::new(ask)), &Lines(self.said))).await.0? {
                 Came::Managed(answer) => Ok(answer),
-                Came::Op(_) | Came::Described(_) | Came::Checked(_) => Err(another()),
+                Came::Op(_) | Came::Described(_) | Came::Checked(_) | Came::Hooked => Err(another()),
             }
         };
         asked.await.map_err(|mut failure: Failure| {

@@ -176,7 +176,10 @@ impl OpState {
             type_name: output.type_name.clone(),
             media_type: output.media_type.clone(),
             metadata: draft.metadata,
-            mapping_key: draft.key.or_else(|| self.call.mapping_key.clone()),
+            mapping_key: match &draft.key {
+                Some(key) => self.step.key.mapping.child(key),
+                None => self.step.key.mapping.clone(),
+            },
             kept: None,
         };
         if dynamic {
@@ -186,7 +189,7 @@ impl OpState {
             let item = Yielded { port: output.port.clone(), value: value.clone() };
             outbox.notice(Saying::ItemCommitted(item));
             let port = &mut self.yielded[draft.output];
-            port.keys.extend(value.mapping_key.clone());
+            port.keys.extend(draft.key);
             port.items.push(value);
         } else {
             self.yielded[draft.output].value = Some(value);
@@ -261,7 +264,7 @@ impl Keeper {
             run: step.run,
             step: step.key.clone(),
             port: output.port.clone(),
-            item: value.mapping_key.clone().filter(|_| output.dynamic),
+            item: value.item_of(&step.key.mapping).filter(|_| output.dynamic).cloned(),
             type_name: value.type_name.clone(),
         };
         let bytes = self.artifacts.get(value.artifact.digest).await.map_err(|error| error.to_failure())?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::OpenedResource;
-use opyard_model::id::Name;
 use opyard_model::step::{ResourceRight, Saying};
 use opyard_model::value::ValueRef;
 use opyard_resources::Resources;
@@ -20,6 +19,7 @@ use crate::host::wasi::World;
 use crate::managing::Management;
 use crate::outbox::Outbox;
 use crate::output::{Keeper, OpState};
+use crate::redact::Redactor;
 use crate::trap::Stop;
 
 /// The host's side of one call. Made for it, dropped with it.
@@ -38,6 +38,8 @@ pub(crate) struct HostState {
     pub(crate) guard: Guard,
     /// What it says.
     pub(crate) outbox: Arc<Outbox>,
+    /// The secrets that it was shown, or that were used for it.
+    pub(crate) redactor: Arc<Redactor>,
     /// Clock and randomness.
     pub(crate) world: World,
     /// What it is asked to do.
@@ -54,15 +56,16 @@ pub(crate) enum Work {
     Check(Box<ValueRef>),
     /// To be an IO manager.
     Manage(Box<Management>),
+    /// To be this hook.
+    Hook(Box<HookState>),
 }
 
-/// Who uses resources.
-pub(crate) struct Holder<'a> {
-    pub(crate) keeper: &'a Keeper,
-    pub(crate) rights: &'a [ResourceRight],
-    /// What it is, and its name in its component.
-    pub(crate) what: &'static str,
-    pub(crate) name: &'a Name,
+/// One hook that is told something, and what it may use.
+pub(crate) struct HookState {
+    /// `component.hook`.
+    pub(crate) name: String,
+    pub(crate) rights: Vec<ResourceRight>,
+    pub(crate) keeper: Keeper,
 }
 
 impl HostState {
@@ -70,16 +73,37 @@ impl HostState {
     pub(crate) fn op(&mut self) -> Result<&mut OpState, Stop> {
         match &mut self.work {
             Work::Op(op) => Ok(op),
-            Work::Describe | Work::Check(_) | Work::Manage(_) => Err(no_op()),
+            Work::Describe | Work::Check(_) | Work::Manage(_) | Work::Hook(_) => Err(no_op()),
         }
     }
 
-    /// Whose artifacts these are, and what it may use; for resources, which ops and extensions have.
-    pub(crate) fn holder(&self) -> Result<Holder<'_>, Stop> {
+    /// What it may use, for interfaces that are open to ops, IO managers and hooks.
+    pub(crate) fn rights(&self) -> Result<&[ResourceRight], Stop> {
         match &self.work {
-            Work::Op(op) => Ok(Holder { keeper: &op.keeper, rights: &op.call.rights, what: "op", name: &op.call.op }),
-            Work::Manage(management) => Ok(management.holder()),
+            Work::Op(op) => Ok(&op.call.rights),
+            Work::Manage(management) => Ok(&management.rights),
+            Work::Hook(hook) => Ok(&hook.rights),
             Work::Describe | Work::Check(_) => Err(no_op()),
+        }
+    }
+
+    /// What its tenant keeps, likewise.
+    pub(crate) fn keeper(&self) -> Result<&Keeper, Stop> {
+        match &self.work {
+            Work::Op(op) => Ok(&op.keeper),
+            Work::Manage(management) => Ok(&management.keeper),
+            Work::Hook(hook) => Ok(&hook.keeper),
+            Work::Describe | Work::Check(_) => Err(no_op()),
+        }
+    }
+
+    /// What it is, in a message for the operator.
+    pub(crate) fn who(&self) -> String {
+        match &self.work {
+            Work::Op(op) => format!("the op `{}`", op.call.op),
+            Work::Manage(management) => format!("the IO manager `{}`", management.manager),
+            Work::Hook(hook) => format!("the hook `{}`", hook.name),
+            Work::Describe | Work::Check(_) => "the component".to_owned(),
         }
     }
 
@@ -90,7 +114,7 @@ impl HostState {
             Work::Op(op) => op.call.inputs[reader.input].bound.values().get(reader.nth).ok_or_else(gone),
             Work::Check(value) => Ok(value),
             Work::Manage(management) => management.value().ok_or_else(gone),
-            Work::Describe => Err(no_op()),
+            Work::Describe | Work::Hook(_) => Err(no_op()),
         }
     }
 

@@ -114,6 +114,7 @@ pub async fn ask(
         | StepResult::Handled { .. }
         | StepResult::Fingerprint(_)
         | StepResult::Forgotten
+        | StepResult::Hooked
         | StepResult::Retry { .. } => {
             Err(YardError::new(Code::Invariant, "the sandbox answered another question than it was asked"))
         }

@@ -125,6 +125,11 @@ pub const fn assert_checkers_distinct(names: &[&str]) {
     assert!(distinct(names), "two type checkers of this component have the same name");
 }
 
+/// Refuses, at compile time, two hooks of one name.
+pub const fn assert_hooks_distinct(names: &[&str]) {
+    assert!(distinct(names), "two hooks of this component have the same name");
+}
+
 /// Refuses, at compile time, two IO managers of one name.
 pub const fn assert_managers_distinct(names: &[&str]) {
     assert!(distinct(names), "two IO managers of this component have the same name");
@@ -177,10 +182,9 @@ const fn same(a: &str, b: &str) -> bool {
     true
 }
 
-/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops, its type checkers and its IO
-/// managers, and exports them.
+/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops, type checkers and hooks, and exports them.
 ///
-/// A component may ship several kinds: `component! { ops: […], type_checkers: […], io_managers: […] }`.
+/// A component may ship several kinds: `component! { ops: […], type_checkers: […], hooks: […] }`, in any order.
 ///
 /// ```
 /// use opyard_guest::{Text, component, op};
@@ -196,7 +200,7 @@ const fn same(a: &str, b: &str) -> bool {
 /// ```
 #[macro_export]
 macro_rules! component {
-    (ops: [$($op:path),+ $(,)?] $(,)?) => {
+    (@ops [$($op:path),+]) => {
         const _: () = {
             struct Component;
 
@@ -227,7 +231,7 @@ macro_rules! component {
                 <Component as $crate::bindings::exports::opyard::op::ops::Guest>::describe;
         };
     };
-    (type_checkers: [$($checker:path),+ $(,)?] $(,)?) => {
+    (@type_checkers [$($checker:path),+]) => {
         const _: () = {
             struct Component;
 
@@ -261,7 +265,39 @@ macro_rules! component {
                 <Component as $crate::__private::TypeChecks>::describe;
         };
     };
-    (io_managers: [$($manager:path),+ $(,)?] $(,)?) => {
+    (@hooks [$($hook:path),+]) => {
+        const _: () = {
+            struct Component;
+
+            $crate::__private::assert_hooks_distinct(&[$(<$hook as $crate::Hook>::NAME),+]);
+
+            impl $crate::__private::Hooks for Component {
+                fn describe() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> {
+                    ::std::vec![$(<$hook as $crate::Hook>::definition()),+]
+                }
+
+                fn handle(
+                    hook: ::std::string::String,
+                    config: ::std::string::String,
+                    occasion: $crate::__private::HostOccasion,
+                ) -> ::core::result::Result<(), $crate::__private::OpError> {
+                    $(
+                        if hook == <$hook as $crate::Hook>::NAME {
+                            return $crate::__private::handle(<$hook as $crate::Hook>::handle, occasion, &config);
+                        }
+                    )+
+                    $crate::__private::unknown_hook(&hook)
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            $crate::bindings::hook::export_hooks!(Component with_types_in $crate::bindings::hook);
+            #[cfg(not(target_family = "wasm"))]
+            const _: fn() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> =
+                <Component as $crate::__private::Hooks>::describe;
+        };
+    };
+    (@io_managers [$($manager:path),+]) => {
         const _: () = {
             struct Component;
 
@@ -322,9 +358,7 @@ macro_rules! component {
                 <Component as $crate::__private::IoManagers>::describe;
         };
     };
-    // Several kinds, in any order: each is a world of its own.
-    ($kind:ident: [$($item:path),+ $(,)?], $($rest:tt)+) => {
-        $crate::component! { $kind: [$($item),+] }
-        $crate::component! { $($rest)+ }
+    ($($kind:ident: [$($item:path),+ $(,)?]),+ $(,)?) => {
+        $($crate::component! { @$kind [$($item),+] })+
     };
 }

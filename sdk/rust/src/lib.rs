@@ -9,6 +9,7 @@ pub mod context;
 pub mod definition;
 pub mod events;
 mod failure;
+pub mod hook;
 pub mod http;
 mod io_manager;
 pub mod metadata;
@@ -24,10 +25,11 @@ pub use arrow::Arrow;
 pub use component::Op;
 pub use context::Execution;
 pub use failure::{Context, Failure, Retry};
+pub use hook::{Hook, Occasion};
 pub use http::HttpClient;
 pub use io_manager::{IoManager, Slot, Stored};
 pub use metadata::MetadataValue;
-pub use opyard_guest_macros::{Outputs, io_manager, op, type_checker};
+pub use opyard_guest_macros::{Outputs, hook, io_manager, op, type_checker};
 pub use port::Nothing;
 pub use resource::{KeyValue, ModelRegistry, ObjectStore};
 pub use secret::Secret;
@@ -43,6 +45,7 @@ pub use serde_json;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::Failure;
+    pub use crate::bindings::hook::exports::opyard::op::hooks::{Guest as Hooks, Occasion as HostOccasion};
     pub use crate::bindings::io_manager::exports::opyard::op::io_managers::{
         Guest as IoManagers, Stored as HostStored,
     };
@@ -52,13 +55,14 @@ pub mod __private {
         Guest as TypeChecks, Verdict as HostVerdict,
     };
     pub use crate::component::{
-        Config, assert_checkers_distinct, assert_distinct, assert_managers_distinct, assert_outputs_distinct,
-        definition, execute, json, unknown,
+        Config, assert_checkers_distinct, assert_distinct, assert_hooks_distinct, assert_managers_distinct,
+        assert_outputs_distinct, definition, execute, json, unknown,
     };
     pub use crate::definition::{Backoff, ExtensionDefinition, Jitter, OpDefinition, RetryPolicy, extension};
+    pub use crate::hook::{Handled, Heard, handle, unknown_hook};
     pub use crate::io_manager::{
         Calls, Managed, assert_resource, fingerprint, forget, handle_output, load_input, take_resources,
     };
-    pub use crate::port::{Argument, Outcome, OutputField, Outputs, Port};
+    pub use crate::port::{Argument, Outcome, OutputField, Outputs, Port, Role};
     pub use crate::type_check::{Checked, Judgement, check, unknown_checker};
 }

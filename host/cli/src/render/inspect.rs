@@ -26,8 +26,9 @@ pub(crate) fn component(name: &str, inspected: &Inspected) -> String {
     )];
     parts.push(reach(&component.imports));
     parts.extend(inspected.ops.iter().map(op));
-    parts.extend(component.type_checkers.iter().map(type_checker));
-    parts.extend(component.io_managers.iter().map(io_manager));
+    parts.extend(component.type_checkers.iter().map(|one| extension("type checker", "parameters", one)));
+    parts.extend(component.io_managers.iter().map(|one| extension("IO manager", "config", one)));
+    parts.extend(component.hooks.iter().map(|one| extension("hook", "config", one)));
     parts.join("\n\n")
 }
 
@@ -104,18 +105,12 @@ fn op(inspected: &InspectedOp) -> String {
     lines.join("\n")
 }
 
-fn type_checker(checker: &ExtensionDefinition) -> String {
-    let mut lines = vec![format!("{} {}", paint(DIM, "type checker"), paint(TITLE, &checker.name))];
-    lines.extend(checker.description.as_deref().map(|words| text::block(words, "  ")));
-    lines.push(config("parameters", checker.config_schema.as_ref()));
-    lines.join("\n")
-}
-
-fn io_manager(manager: &ExtensionDefinition) -> String {
-    let mut lines = vec![format!("{} {}", paint(DIM, "IO manager"), paint(TITLE, &manager.name))];
-    lines.extend(manager.description.as_deref().map(|words| text::block(words, "  ")));
-    lines.extend(resources(&manager.resources));
-    lines.push(config("config", manager.config_schema.as_ref()));
+/// What a component ships beside ops.
+fn extension(what: &str, params: &str, shipped: &ExtensionDefinition) -> String {
+    let mut lines = vec![format!("{} {}", paint(DIM, what), paint(TITLE, &shipped.name))];
+    lines.extend(shipped.description.as_deref().map(|words| text::block(words, "  ")));
+    lines.extend(resources(&shipped.resources));
+    lines.push(config(params, shipped.config_schema.as_ref()));
     lines.join("\n")
 }
 
@@ -237,8 +232,17 @@ mod tests {
             .into(),
             exports: vec![],
             ops: vec![op.clone(), hermetic.clone()],
-            type_checkers: vec![checker],
+            type_checkers: vec![checker.clone()],
             io_managers: Vec::new(),
+            hooks: vec![ExtensionDefinition {
+                name: name("post"),
+                resources: vec![ResourceRequirement {
+                    key: name("hub"),
+                    through: Interface::HttpClient,
+                    optional: false,
+                }],
+                ..checker
+            }],
         };
         let ops = [op, hermetic].map(|op| InspectedOp { hermetic: op.is_hermetic(), leaks: op.leaks(), op });
         insta::assert_snapshot!(plain(&super::component("fit.wasm", &Inspected { component, ops: ops.into() })));

@@ -211,8 +211,7 @@ impl Reading<'_> {
             );
             return None;
         };
-        let text = self.text(with, "`with`")?;
-        let (component, checker) = self.extension(with, text, ("a type checker", "component.checker"))?;
+        let (component, checker) = self.extension(with, "a type checker", "component.checker")?;
         self.unique_keys(check);
         let params = entries.iter().filter(|(key, _)| key.text != "with");
         let params = params.map(|(key, node)| ((*key).clone(), (*node).clone())).collect();
@@ -220,16 +219,17 @@ impl Reading<'_> {
         Some(CheckDefinition::Checker { component, checker, place: with.place.clone(), params })
     }
 
-    /// `component.name`: something that a component ships, beside ops.
-    fn extension(&mut self, node: &Node, text: &str, (what, form): (&str, &str)) -> Option<(Name, Name)> {
+    /// What a component ships beside ops, by the component and its name there.
+    pub(super) fn extension(&mut self, with: &Node, what: &str, expected: &str) -> Option<(Name, Name)> {
+        let text = self.text(with, "`with`")?;
         let Some((component, name)) = text.split_once('.').filter(|(_, name)| !name.contains('.')) else {
             self.push(
                 Diagnostic::error(Code::BadReference, format!("`{}` does not name {what}", short(text)))
-                    .at(&node.place, format!("expected `{form}`")),
+                    .at(&with.place, format!("expected `{expected}`")),
             );
             return None;
         };
-        Some((self.name(component, &node.place)?, self.name(name, &node.place)?))
+        Some((self.name(component, &with.place)?, self.name(name, &with.place)?))
     }
 
     /// The kind of a resource or IO manager, with what is right about it.
@@ -316,8 +316,7 @@ impl Reading<'_> {
         };
         config.iter().for_each(|config| self.unique_keys(config));
         let named = fields.get("component")?;
-        let text = self.text(named, "`component`")?;
-        let (component, manager) = self.extension(named, text, ("an IO manager", "component.manager"))?;
+        let (component, manager) = self.extension(named, "an IO manager", "component.manager")?;
         Some(IoManagerDefinition::Component { component, manager, place: named.place.clone(), config })
     }
 

@@ -3,21 +3,22 @@
 use super::reading::{Keys, Reading, short};
 use super::tree::{Key, Node, Value};
 use super::{
-    Body, Feed, Flow, Graph, InputDefinition, IoManagerChoice, Job, Located, MemoChoice, PortRef, StepDefinition,
-    Table, Target,
+    Body, Feed, Flow, Graph, InputDefinition, IoManagerChoice, Job, LatestRef, Levels, Located, MemoChoice, PortRef,
+    StepDefinition, Table, Target,
 };
 use crate::component::{Backoff, Jitter, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Code;
-use crate::id::Name;
+use crate::id::{Name, StepPath};
 use crate::limits::parse_duration;
 use crate::plan::Trigger;
 
 const JOB: Keys = Keys {
     what: "a job",
-    known: &["description", "tags", "steps", "policy", "retry", "limits", "io_manager"],
-    later: &["hooks", "partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
+    known: &["description", "tags", "steps", "policy", "retry", "limits", "hooks", "io_manager"],
+    later: &["partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
 };
+const LATEST: Keys = Keys { what: "`latest`", known: &["job", "step", "output"], later: &["partition"] };
 const GRAPH: Keys = Keys { what: "a graph", known: &["description", "inputs", "steps", "outputs"], later: &["config"] };
 const GRAPH_INPUT: Keys =
     Keys { what: "an input of a graph", known: &["optional", "description"], later: &["type", "default"] };
@@ -38,14 +39,15 @@ const STEP: Keys = Keys {
         "memo",
         "types",
         "when",
+        "hooks",
         "priority",
     ],
-    later: &["pool", "hooks", "partitions"],
+    later: &["pool", "partitions"],
 };
 const RETRY: Keys =
     Keys { what: "a retry policy", known: &["max_retries", "delay", "backoff", "jitter"], later: &["max_delay"] };
 const MEMO: Keys = Keys { what: "`memo`", known: &["ttl"], later: &["scope"] };
-const FEEDS: [&str; 4] = ["value", "artifact", "collect", "load"];
+const FEEDS: [&str; 5] = ["value", "artifact", "collect", "latest", "load"];
 const LOAD: Keys = Keys { what: "`load`", known: &["manager", "locator"], later: &["media_type"] };
 
 /// Most retries of a step: beyond it, the surroundings will not come back by asking again.
@@ -63,9 +65,10 @@ impl Reading<'_> {
         let retry = fields.get("retry").and_then(|node| self.retry(node));
         let limits = self.limits(fields.get("limits"));
         let io_manager = fields.get("io_manager").and_then(|node| self.located_name(node, "`io_manager`"));
+        let hooks = self.hooks(fields.get("hooks"));
         let steps = fields.require(self, "steps", "a job has at least one step")?;
         let flow = self.flow(steps)?;
-        Some(Job { description, tags, flow, policy, io_manager, retry, limits })
+        Some(Job { description, tags, flow, policy, io_manager, retry, limits, hooks })
     }
 
     pub(super) fn graph(&mut self, node: &Node) -> Option<Graph> {
@@ -147,6 +150,7 @@ impl Reading<'_> {
         let priority = fields.get("priority").and_then(|node| self.priority(node)).unwrap_or_default();
         let tags = self.tags(fields.get("tags"));
         let memo = fields.get("memo").and_then(|node| self.memo(node));
+        let hooks = self.hooks(fields.get("hooks"));
         let (body_place, body) = body?;
         Some(StepDefinition {
             body,
@@ -162,6 +166,7 @@ impl Reading<'_> {
             priority,
             tags,
             memo,
+            hooks,
         })
     }
 
@@ -217,15 +222,31 @@ impl Reading<'_> {
                 (refs.len() == items.len()).then_some(Feed::FanIn(refs))
             }
             Value::Map(entries) => {
-                let [(key, item)] = entries.as_slice() else {
-                    return self.bad_feed(node, "expected one of `value`, `artifact`, `collect` and `load`");
+                let (key, item) = match entries.as_slice() {
+                    [entry] => entry,
+                    [(key, port), (more, levels)]
+                        if (key.text.as_str(), more.text.as_str()) == ("collect", "levels") =>
+                    {
+                        return match &levels.value {
+                            Value::Text(text) if text == "all" => {
+                                self.port_ref(port).map(|port| Feed::Collect(port, Levels::All))
+                            }
+                            _ => {
+                                self.bad_feed(levels, "`levels` is `all`, or left out: then the innermost is collected")
+                            }
+                        };
+                    }
+                    _ => {
+                        let known = "expected one of `value`, `artifact`, `collect`, `latest` and `load`";
+                        return self.bad_feed(node, known);
+                    }
                 };
                 match key.text.as_str() {
                     "value" => {
                         self.unique_keys(item);
                         Some(Feed::Value(item.clone()))
                     }
-                    "collect" => self.port_ref(item).map(Feed::Collect),
+                    "collect" => self.port_ref(item).map(|port| Feed::Collect(port, Levels::Innermost)),
                     "artifact" => {
                         let text = self.text(item, "`artifact`")?;
                         match text.parse() {
@@ -234,10 +255,7 @@ impl Reading<'_> {
                         }
                     }
                     "load" => self.load(item),
-                    "latest" => {
-                        self.not_supported(&key.place, "`latest` is");
-                        None
-                    }
+                    "latest" => self.latest(item),
                     other => {
                         self.push(
                             Diagnostic::error(
@@ -267,6 +285,25 @@ impl Reading<'_> {
 
     fn located_name(&mut self, node: &Node, what: &str) -> Option<Located<Name>> {
         Some(Located { value: self.name_at(node, what)?, place: node.place.clone() })
+    }
+
+    fn latest(&mut self, node: &Node) -> Option<Feed> {
+        let fields = self.fields(node, &LATEST)?;
+        let job = fields.require(self, "job", "the job whose last successful run has the value");
+        let step = fields.require(self, "step", "the step that yielded it; inside a graph `outer.step`");
+        let job = job.and_then(|node| self.located_name(node, "a job"));
+        let output = fields.get("output").map(|node| self.located_name(node, "an output"));
+        let step = step?;
+        let text = self.text(step, "`step`")?;
+        let Ok(path) = StepPath::new(text) else {
+            return self.bad_feed(step, "expected the path of a step: `step`, or `outer.step` inside a graph");
+        };
+        let output = match output {
+            Some(output) => Some(output?),
+            None => None,
+        };
+        let step = Located { value: path, place: step.place.clone() };
+        Some(Feed::Latest(Box::new(LatestRef { job: job?, step, output })))
     }
 
     fn bad_feed<T>(&mut self, node: &Node, problem: &str) -> Option<T> {
@@ -390,9 +427,9 @@ impl Reading<'_> {
 /// The steps that a step of `steps` refers to, with the places.
 pub(crate) fn needs(step: &StepDefinition) -> impl Iterator<Item = (&str, &Place)> {
     let refs = step.inputs.iter().flat_map(|input| match &input.feed.value {
-        Feed::Port(port) | Feed::Collect(port) => std::slice::from_ref(port),
+        Feed::Port(port) | Feed::Collect(port, _) => std::slice::from_ref(port),
         Feed::FanIn(ports) => ports.as_slice(),
-        Feed::Value(_) | Feed::Artifact(_) | Feed::Load { .. } => &[],
+        Feed::Value(_) | Feed::Artifact(_) | Feed::Latest(_) | Feed::Load { .. } => &[],
     });
     let data = refs.filter_map(|port| match &port.target {
         Target::Step { step, .. } => Some((step.as_str(), &port.place)),

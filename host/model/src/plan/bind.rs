@@ -291,8 +291,8 @@ pub(super) fn check_grants(definitions: &Definitions, catalog: &Catalog) -> Diag
         let Some(component) = catalog.get(grant.component.as_str()) else { continue };
         let name = &grant.component;
         let ops = component.ops.iter().map(|op| (&op.name, &op.resources));
-        let managers = component.io_managers.iter().map(|manager| (&manager.name, &manager.resources));
-        let mut users = ops.chain(managers);
+        let extensions = component.io_managers.iter().chain(&component.hooks);
+        let mut users = ops.chain(extensions.map(|extension| (&extension.name, &extension.resources)));
         let needs: Vec<_> = match &grant.op {
             None => users.map(|(_, resources)| resources).collect(),
             Some(op) => match users.find(|(name, _)| name.as_str() == op) {

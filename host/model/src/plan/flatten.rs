@@ -1,6 +1,6 @@
 //! Nested graphs laid flat, in topological order: every step of the file becomes steps of the plan, at its path.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::bind::Who;
@@ -11,9 +11,12 @@ use super::{OutputSlot, Step, StepIx, config};
 use crate::component::{ComponentDescription, OpDefinition};
 use crate::definitions::sections::merged;
 use crate::definitions::tree::{Node, Value};
-use crate::definitions::{Body, Flow, Graph, Job, Named, PortRef, Setting, StepDefinition, Table, Target};
+use crate::definitions::{
+    Body, Flow, Graph, HookDefinition, Job, Named, PortRef, Setting, StepDefinition, Table, Target,
+};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
+use crate::hook::HookIx;
 use crate::id::{Name, StepPath};
 use crate::schema::Schema;
 
@@ -36,6 +39,8 @@ pub(super) struct Builder<'a> {
     pub(super) managers: BTreeSet<&'a Name>,
     /// What keeps outputs for which nothing is said.
     pub(super) default_manager: &'a Name,
+    /// Where each hook of the file stands in the plan; none = it cannot be used, and that was said.
+    pub(super) known_hooks: HashMap<*const HookDefinition, Option<HookIx>>,
     settings: BTreeMap<&'a str, Vec<&'a Setting>>,
     used_settings: usize,
     graphs: usize,
@@ -49,6 +54,8 @@ struct Scope<'a> {
     inputs: BTreeMap<&'a str, Wire<'a>>,
     after: Vec<StepIx>,
     tags: BTreeMap<String, String>,
+    /// The hooks of the graphs around it.
+    hooks: Vec<HookIx>,
 }
 
 /// What a name of a flow stands for, once that step is in the plan.
@@ -111,6 +118,7 @@ impl<'a> Builder<'a> {
             types: BTreeMap::new(),
             managers: BTreeSet::new(),
             default_manager: surroundings.definitions.default_manager(),
+            known_hooks: HashMap::new(),
             settings,
             used_settings: 0,
             graphs: 0,
@@ -120,7 +128,9 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn job(&mut self) {
-        let scope = Scope { path: None, inputs: BTreeMap::new(), after: Vec::new(), tags: BTreeMap::new() };
+        self.built.job_hooks = self.hooks(&self.job.hooks);
+        let (inputs, tags) = (BTreeMap::new(), BTreeMap::new());
+        let scope = Scope { path: None, inputs, after: Vec::new(), tags, hooks: Vec::new() };
         self.flow(&self.job.flow, &scope);
         self.check_settings();
         if !self.full {
@@ -183,6 +193,8 @@ impl<'a> Builder<'a> {
         }
         let mut tags = scope.tags.clone();
         tags.extend(step.value.tags.clone());
+        let mut hooks = scope.hooks.clone();
+        hooks.extend(self.hooks(&step.value.hooks));
         let wires: Vec<Feeding<'a>> = step
             .value
             .inputs
@@ -199,13 +211,13 @@ impl<'a> Builder<'a> {
                     let mut inputs: BTreeMap<&'a str, Wire<'a>> =
                         graph.value.inputs.iter().map(|input| (input.name.as_str(), Wire::Absent)).collect();
                     inputs.extend(wires.into_iter().map(|fed| (fed.port.value.as_str(), fed.wire)));
-                    self.nested(&graph.value, &Scope { path: Some(path), inputs, after, tags })
+                    self.nested(&graph.value, &Scope { path: Some(path), inputs, after, tags, hooks })
                 }
                 None => Local::Broken,
             },
             Body::Op { component, op } => {
                 let Some(site) = self.site(&step.value, component, op, path) else { return Local::Broken };
-                let built = self.op_step(&site, wires, after, tags);
+                let built = Step { hooks, ..self.op_step(&site, wires, after, tags) };
                 self.built.steps.push(built);
                 self.homes.push(&step.value.body_place);
                 let ix = StepIx(u32::try_from(self.built.steps.len() - 1).unwrap_or(u32::MAX));
@@ -278,6 +290,7 @@ impl<'a> Builder<'a> {
             hermetic: site.op.is_hermetic(),
             uses_execution: site.op.uses_execution,
             memo: bound.memo,
+            hooks: Vec::new(),
             priority: site.definition.priority,
             tags,
         }
@@ -379,8 +392,8 @@ impl<'a> Builder<'a> {
                 Some(slot) => Wire::Slot { slot, place: &port.place },
                 None => Wire::Broken,
             },
-            Feed::Collect(port) => match self.single(port, locals, inputs) {
-                Some(slot) => Wire::Collect { slot, place: &feed.place },
+            Feed::Collect(port, levels) => match self.single(port, locals, inputs) {
+                Some(slot) => Wire::Collect { slot, levels: *levels, place: &feed.place },
                 None => Wire::Broken,
             },
             Feed::FanIn(ports) => {
@@ -391,6 +404,7 @@ impl<'a> Builder<'a> {
             Feed::Value(node) => Wire::Value(node),
             Feed::Artifact(digest) => Wire::Artifact { digest: *digest, place: &feed.place },
             Feed::Load { manager, locator } => Wire::Outside { manager, locator, place: &feed.place },
+            Feed::Latest(latest) => Wire::Latest { latest, place: &feed.place },
         }
     }
 
@@ -410,6 +424,7 @@ impl<'a> Builder<'a> {
             | Wire::Collect { .. }
             | Wire::Value(_)
             | Wire::Artifact { .. }
+            | Wire::Latest { .. }
             | Wire::Outside { .. } => {
                 self.found.push(
                     Diagnostic::error(

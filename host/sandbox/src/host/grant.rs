@@ -79,7 +79,8 @@ pub(crate) fn granted(
     key: &str,
     through: Interface,
 ) -> Result<Option<(GrantedResource, Opening)>, Stop> {
-    let right = state.holder()?.rights.iter().find(|right| right.key.as_str() == key && right.through == through);
+    let rights = state.rights()?;
+    let right = rights.iter().find(|right| right.key.as_str() == key && right.through == through);
     let Some((key, granted)) = right.and_then(|right| Some((right.key.clone(), right.granted.clone()?))) else {
         state.outbox.event(Saying::GrantDenied { key: short(key) });
         return Ok(None);

@@ -10,7 +10,6 @@ use crate::guard::Limit;
 use crate::host::grant::{Answer, granted, limited};
 use crate::host::http_client::{entry, failed};
 use crate::metadata::short;
-use crate::state::Holder;
 
 impl Host for Doorway<'_, Secrets> {
     async fn reveal(&mut self, key: String) -> Answer<Vec<u8>> {
@@ -27,14 +26,14 @@ impl Host for Doorway<'_, Secrets> {
             }
         };
         opening.succeeded(state);
-        let Holder { what, name, .. } = state.holder()?;
-        let message = format!("the {what} `{name}` was shown the secret `{}`", granted.name);
+        let message = format!("{} was shown the secret `{}`", state.who(), granted.name);
         let metadata = vec![entry("key", &short(&key)), entry("secret", granted.name.as_str())];
         // An op that has filled the log with events of its own is shown nothing more.
         if !state.outbox.audit(Saying::Audited { message, metadata }) {
             state.guard.tell_of_limit();
             return Ok(Err(limited(state, Limit("events"))));
         }
+        state.redactor.learn(&granted.name, secret.expose());
         // Once with the guest, it is the guest's to keep.
         Ok(Ok(secret.expose().to_vec()))
     }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use opyard_model::component::{ComponentDescription, Interface};
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::LoadedValue;
+use opyard_model::id::ItemKey;
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::{ByteSize, Limits};
 use opyard_model::plan::{
@@ -98,7 +99,10 @@ impl IoManager for Through<'_> {
             dynamic: slot.item.is_some(),
             io_manager: name("lake"),
         };
-        let value = ValueRef { mapping_key: slot.item.clone(), ..value.clone() };
+        // As one that the step of these requests has yielded, which is mapped itself.
+        let step: ItemKey = "k".parse().unwrap();
+        let mapping_key = slot.item.as_ref().map_or_else(|| step.clone(), |key| step.child(key));
+        let value = ValueRef { mapping_key, ..value.clone() };
         match self.ask(Call::HandleOutput(Box::new(HandleCall { output, manager: self.1.clone(), value }))).await? {
             StepResult::Handled { value, metadata } => Ok(Stored { locator: value.kept.unwrap().locator, metadata }),
             other => panic!("{other:?}"),

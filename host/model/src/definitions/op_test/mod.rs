@@ -223,8 +223,9 @@ impl OpTestFile {
             after: Vec::new(),
             when: None,
             tags: BTreeMap::new(),
-            priority: 0,
             memo: None,
+            hooks: Vec::new(),
+            priority: 0,
         };
         let place = &case.op.place;
         let flow = Flow { steps: table_of("op", place, step), order: vec![0] };
@@ -236,6 +237,7 @@ impl OpTestFile {
             io_manager: None,
             retry: None,
             limits: GivenLimits::default(),
+            hooks: Vec::new(),
         };
         let (mut resources, mut secrets) = (Table::default(), Table::default());
         let mut grant = GrantEntry {
