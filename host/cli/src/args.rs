@@ -1,6 +1,7 @@
 //! The command line as data.
 
 pub(crate) mod assets;
+pub(crate) mod op_test;
 #[cfg(test)]
 mod tests;
 
@@ -150,6 +151,15 @@ pub(crate) enum Op {
     /// Show what a component ships and what it could ever reach, without running any of its ops
     #[command(after_help = "Example:\n  opyard op inspect target/guests/penguins.wasm")]
     Inspect(Inspect),
+    /// Run ops on the inputs of test files, without a yard, and compare what comes of it with snapshots
+    #[command(after_help = "\
+Example:
+  opyard op test
+  opyard op test guest-examples/penguins/penguins.test.yaml --case splits_by_seed
+  opyard op test --update
+
+Exit code 100 when something is not as it should be; `opyard schema --op-test` is the form of a test file.")]
+    Test(op_test::Test),
 }
 
 /// The definitions file.
@@ -178,6 +188,9 @@ pub(crate) struct Overlay {
 pub(crate) struct Schema {
     /// The job whose config is described; without it, the definitions file is
     pub(crate) job: Option<String>,
+    /// Print the schema of test files of ops
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) op_test: bool,
     #[command(flatten)]
     pub(crate) file: File,
     /// In this environment

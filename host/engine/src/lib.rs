@@ -20,3 +20,4 @@ pub use drive::{CancelRequest, Engine, EngineSettings, Parts, RunEnd};
 pub use error::EngineError;
 pub use launch::{Launch, Lineage};
 pub use look::memo_question;
+pub use request::op_call;

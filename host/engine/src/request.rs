@@ -25,6 +25,26 @@ pub(crate) struct Whose {
     pub(crate) tags: Arc<BTreeMap<String, String>>,
 }
 
+/// The call of the op of a step that is mapped over nothing, for a run without tags.
+#[must_use]
+pub fn op_call(plan: &Plan, step: &Step, inputs: Vec<BoundInput>, seed: Digest) -> OpCall {
+    OpCall {
+        component: step.component,
+        op: step.op.clone(),
+        config: step.config.clone(),
+        mapping_key: None,
+        inputs,
+        unchecked: unchecked(plan, step).cloned().collect(),
+        types: types(plan, step),
+        outputs: step.outputs.iter().map(|output| bound_output(plan, output)).collect(),
+        rights: step.grants.iter().map(|grant| right(plan, grant)).collect(),
+        uses_execution: step.uses_execution,
+        hermetic: step.hermetic,
+        seed,
+        tags: Vec::new(),
+    }
+}
+
 /// What a step is given, bound to its values.
 #[derive(Debug, Clone)]
 pub(crate) struct Given {
@@ -50,19 +70,9 @@ impl Whose {
             step: Some(self.identity(plan, id, attempt)),
             limits: step.limits.clone(),
             call: Call::Op(Box::new(OpCall {
-                component: step.component,
-                op: step.op.clone(),
-                config: step.config.clone(),
                 mapping_key: id.key.clone(),
-                inputs: given.inputs,
-                unchecked: unchecked(plan, step).cloned().collect(),
-                types: types(plan, step),
-                outputs: step.outputs.iter().map(|output| bound_output(plan, output)).collect(),
-                rights: step.grants.iter().map(|grant| right(plan, grant)).collect(),
-                uses_execution: step.uses_execution,
-                hermetic: step.hermetic,
-                seed,
                 tags: self.tags(step),
+                ..op_call(plan, step, given.inputs, seed)
             })),
         }
     }

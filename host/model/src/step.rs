@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::component::{ComponentDescription, Interface, TypeName};
 use crate::digest::{ComponentDigest, Digest};
 use crate::error::Failure;
-use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, OpenedResource, Progress, TypeChecked};
+use crate::event::{
+    AssetEvent, Attempt, Expectation, LogLine, MetricPoint, OpenedResource, Progress, RunEvent, TypeChecked,
+};
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
-use crate::metadata::MetadataEntry;
+use crate::metadata::{MetadataEntry, MetadataValue};
 use crate::plan::{Access, IoManagerSpec, ResourceSpec, StepOutput, TypeCheck};
 use crate::value::{ValueRef, Yielded};
 
@@ -99,6 +101,41 @@ pub enum Saying {
         /// More about it.
         metadata: Vec<MetadataEntry>,
     },
+}
+
+impl Saying {
+    /// The event that tells of it.
+    #[must_use]
+    pub fn into_event(self, of: Attempt) -> RunEvent {
+        match self {
+            Self::Log(line) => RunEvent::Log { of, line },
+            Self::Progress(progress) => RunEvent::Progress { of, progress },
+            Self::Metric(point) => RunEvent::Metric { of, point, from_memo: false },
+            Self::Materialized(asset) => RunEvent::AssetMaterialization { of, asset, from_memo: false },
+            Self::Observed(asset) => RunEvent::AssetObservation { of, asset, from_memo: false },
+            Self::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo: false },
+            Self::ItemCommitted(output) => RunEvent::StepOutput { of, output },
+            Self::Handled { port, manager, locator } => RunEvent::HandledOutput { of, port, manager, locator },
+            Self::ResourceInit { resource, stage } => match stage {
+                InitStage::Started => RunEvent::ResourceInitStarted { of, resource },
+                InitStage::Success => RunEvent::ResourceInitSuccess { of, resource },
+                InitStage::Failure(failure) => RunEvent::ResourceInitFailure { of, resource, failure },
+            },
+            Self::TypeChecked { success: true, check } => RunEvent::TypeCheckSuccess { of, check },
+            Self::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
+            Self::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
+            Self::GrantDenied { key } => RunEvent::GrantDenied { of, key },
+            Self::Audited { message, mut metadata } => {
+                let text = |label: &str, text: String| MetadataEntry {
+                    label: label.to_owned(),
+                    value: MetadataValue::Text(text),
+                };
+                metadata.insert(0, text("step", of.step.to_string()));
+                metadata.insert(1, text("attempt", of.attempt.to_string()));
+                RunEvent::EngineEvent { message, metadata }
+            }
+        }
+    }
 }
 
 /// How far the opening of a resource is.

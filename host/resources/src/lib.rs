@@ -6,6 +6,7 @@
 
 mod blob;
 mod error;
+mod given;
 mod http;
 mod io;
 mod key_value;
@@ -18,6 +19,7 @@ mod secret;
 
 pub use blob::{BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL};
 pub use error::{ResourceError, ResourceFailure};
+pub use given::{Given, GivenAnswer, GivenAnswers, SeenRequest};
 pub use http::{HttpClientResource, HttpRequest, HttpResponse, MAX_BODY};
 pub use io::{Files, IoManagers, PathTemplate, TemplateError};
 pub use key_value::{Entry, KeyValueResource, MAX_NAME, MAX_NAMES_PAGE, MAX_VALUE, NamesPage};

@@ -12,11 +12,12 @@ use opyard_store::object::{Objects, Place};
 use url::Url;
 
 use crate::error::{ResourceError, ResourceFailure};
+use crate::given::Given;
 use crate::http::{Clients, HttpClientResource};
 use crate::key_value::KeyValueResource;
 use crate::model_registry::{self, Mlflow, ModelRegistryResource};
 use crate::object_store::ObjectStoreResource;
-use crate::secret::{SecretBytes, read_secret};
+use crate::secret::{SecretBytes, Secrets};
 
 /// Most stores kept open.
 const KEPT: usize = 256;
@@ -54,6 +55,24 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// For tests: reaches `given` and memory, and nothing of the machine or the network.
+    #[must_use]
+    pub fn given(given: Arc<Given>) -> Self {
+        let mut resources = Self::default();
+        resources.clients.secrets = Secrets::Given(given);
+        resources
+    }
+
+    /// In a test nothing but memory is reached.
+    fn permit(&self, address: &str) -> Result<(), ResourceError> {
+        match self.clients.secrets {
+            Secrets::Given(_) if !address.starts_with("memory:") => {
+                Err(ResourceError::Unavailable("a test reaches what it is given, and nothing else".into()))
+            }
+            Secrets::Machine | Secrets::Given(_) => Ok(()),
+        }
+    }
+
     /// Opens the resource of `spec` as an object store, with no more than `access` (and no more than the spec's own).
     ///
     /// # Errors
@@ -101,6 +120,7 @@ impl Resources {
                 Ok(ModelRegistryResource::in_objects(self.objects(url, most, access)?, access.min(most)))
             }
             ResourceSpec::ModelRegistry { driver: ModelRegistryDriver::Mlflow { url }, .. } => {
+                self.permit(url)?;
                 let server = Mlflow::new(self.client()?, url)?;
                 Ok(ModelRegistryResource::of_mlflow(server, access.min(most)))
             }
@@ -110,6 +130,7 @@ impl Resources {
 
     /// The object store at `url`; made if it is not there and may be written.
     fn objects(&self, url: &str, most: Access, access: Access) -> Result<ObjectStoreResource, ResourceError> {
+        self.permit(url)?;
         let objects = self.pool.open(url, most == Access::ReadWrite)?;
         Ok(ObjectStoreResource::new(objects, access.min(most)))
     }
@@ -149,7 +170,7 @@ impl Resources {
     /// `Unavailable` when it is not where it should be; `Invalid` when the spec is of another kind.
     pub async fn secret(&self, name: &Name, spec: &ResourceSpec) -> Result<SecretBytes, ResourceFailure> {
         match spec {
-            ResourceSpec::Secret { from } => read_secret(name, from).await,
+            ResourceSpec::Secret { from } => self.clients.secrets.read(name, from).await,
             _ => Err(other_kind(spec).into()),
         }
     }

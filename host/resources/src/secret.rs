@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::sync::Arc;
 
 use opyard_model::error::Code;
 use opyard_model::id::Name;
@@ -10,12 +11,19 @@ use opyard_store::object::CALL_TIMEOUT;
 use zeroize::Zeroizing;
 
 use crate::error::ResourceFailure;
+use crate::given::Given;
 
 /// The bytes of a secret. They are not shown by `Debug`, not serialised, and wiped when this is dropped.
 #[derive(Clone)]
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
+    /// Bytes that a test gives.
+    #[must_use]
+    pub fn given(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
     /// The bytes, for whoever hands them to what they are for. Every use of this is a place to look at.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
@@ -29,11 +37,37 @@ impl fmt::Debug for SecretBytes {
     }
 }
 
-/// Reads the secret `name`, 30 s at most.
-///
-/// # Errors
-/// `Unavailable`; the operator is told the name and the place.
-pub(crate) async fn read_secret(name: &Name, from: &SecretSpec) -> Result<SecretBytes, ResourceFailure> {
+/// Where secrets are read.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Secrets {
+    /// Where their specs say.
+    #[default]
+    Machine,
+    /// Among what a test gives, by name.
+    Given(Arc<Given>),
+}
+
+impl Secrets {
+    /// Reads the secret `name`, 30 s at most.
+    ///
+    /// # Errors
+    /// `Unavailable`; the operator is told the name and the place.
+    pub(crate) async fn read(&self, name: &Name, from: &SecretSpec) -> Result<SecretBytes, ResourceFailure> {
+        match self {
+            Self::Machine => read_secret(name, from).await,
+            Self::Given(given) => given.secret(name).ok_or_else(|| {
+                let text = format!("the test gives no secret `{name}`");
+                ResourceFailure::unavailable(
+                    "a secret that the resource needs cannot be had",
+                    Code::SecretMissing,
+                    text,
+                )
+            }),
+        }
+    }
+}
+
+async fn read_secret(name: &Name, from: &SecretSpec) -> Result<SecretBytes, ResourceFailure> {
     let failed = |problem: &str| {
         let text = format!("the secret `{name}` cannot be had from {from}: {problem}");
         ResourceFailure::unavailable("a secret that the resource needs cannot be had", Code::SecretMissing, text)

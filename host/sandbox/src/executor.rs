@@ -56,16 +56,28 @@ impl Sandbox {
     /// # Errors
     /// When the settings cannot be used, the machine cannot give what they ask for, or the cache cannot be opened.
     pub fn new(settings: &SandboxSettings, surroundings: Surroundings) -> Result<Self, SandboxError> {
+        Self::with_resources(settings, surroundings, Resources::default())
+    }
+
+    /// The same, over resources that are not the machine's: for tests of ops.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_resources(
+        settings: &SandboxSettings,
+        surroundings: Surroundings,
+        resources: Resources,
+    ) -> Result<Self, SandboxError> {
         let engine = runtime::start(settings)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let compiler = Arc::new(InProcessCompiler::new(engine.clone(), cores));
-        Self::assemble(engine, settings, surroundings, compiler)
+        Self::assemble(engine, settings, (surroundings, resources), compiler)
     }
 
     fn assemble(
         engine: Engine,
         settings: &SandboxSettings,
-        surroundings: Surroundings,
+        (surroundings, resources): (Surroundings, Resources),
         compiler: Arc<dyn Compiler>,
     ) -> Result<Self, SandboxError> {
         let cache = settings.cache_dir.as_deref().map(|dir| CodeCache::open(dir, &engine)).transpose()?;
@@ -75,7 +87,7 @@ impl Sandbox {
             engine,
             components: Components::new(linker, compiler, cache, settings.max_component.0),
             surroundings,
-            resources: Resources::default(),
+            resources,
             slots: Semaphore::new(settings.slots as usize),
             checks: Semaphore::new(settings.checks() as usize),
             schemas: Schemas::default(),

@@ -14,8 +14,11 @@ use opyard_store::folder;
 /// Largest component file that is read.
 const MAX_COMPONENT: u64 = 64 << 20;
 
-/// Reads a component file, bounded.
-pub(crate) fn read(path: &Path) -> Result<Bytes, Failure> {
+/// Reads a component file, at most 64 MiB.
+///
+/// # Errors
+/// `OPY-230` when it cannot be read, `OPY-234` when it is larger.
+pub fn read(path: &Path) -> Result<Bytes, Failure> {
     let unreadable = |reason: String| Failure::new(Code::ComponentUnreadable, format!("{}: {reason}", path.display()));
     let wrong = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => unreadable("there is no such file".to_owned()),

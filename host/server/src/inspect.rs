@@ -95,8 +95,11 @@ fn of_file(path: &Path, error: YardError) -> YardError {
     }
 }
 
-/// Asks a component that is loaded what it ships.
-pub(crate) async fn ask(
+/// Asks a component that `sandbox` has loaded what it ships.
+///
+/// # Errors
+/// When it cannot say, or what it says cannot be used.
+pub async fn ask(
     sandbox: &Sandbox,
     tenant: &TenantId,
     component: ComponentDigest,

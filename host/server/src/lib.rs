@@ -21,13 +21,14 @@ mod yard;
 pub use assets::{AssetRecord, Listed, Series, SeriesPoint, numeric_metadata};
 pub use clock::SystemClock;
 pub use compare::{Both, Changed, Comparison, MetricDifference, StepDifference, StepFacts};
+pub use components::read as read_component;
 pub use error::YardError;
 pub use follow::Following;
 pub use forecast::{Forecast, Foreseen};
-pub use inspect::{Inspected, InspectedOp, inspect};
-pub use project::{PlannedJob, Project};
+pub use inspect::{Inspected, InspectedOp, ask, inspect};
+pub use project::{PlannedJob, Project, describe_all, read_source};
 pub use rerun::{Again, Changes, PlannedRerun};
-pub use run::{LaunchOptions, Started};
+pub use run::{LaunchOptions, Started, new_run_id};
 pub use upkeep::restore;
 pub use yard::{Found, Health, Yard, YardSettings};
 

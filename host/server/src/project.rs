@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use opyard_model::component::ComponentDescription;
 use opyard_model::definitions::Definitions;
-use opyard_model::diagnostic::{Diagnostics, MAX_SOURCE, Source};
+use opyard_model::diagnostic::{Diagnostic, Diagnostics, MAX_SOURCE, Source};
 use opyard_model::digest::Digest;
-use opyard_model::error::{Blame, Code};
+use opyard_model::error::{Blame, Code, Failure};
 use opyard_model::id::Name;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{Catalog, ConfigurableStep, Launch, Plan, Planning, configurable};
@@ -58,10 +58,10 @@ impl Project {
         let mut needed = job.map_or(all, |job| definitions.components_of(job));
         let mut described = BTreeMap::new();
         let mut problems = Diagnostics::default();
-        Self::describe_all(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
+        Self::describe_some(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
         // What the ops say of their ports says whose type checkers are needed.
         needed = definitions.components_of_types(described.values());
-        Self::describe_all(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
+        Self::describe_some(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
         if problems.has_errors() {
             return Err(problems.into());
         }
@@ -69,28 +69,22 @@ impl Project {
     }
 
     /// Describes those of `needed` that are not described yet.
-    async fn describe_all(
+    async fn describe_some(
         yard: &Yard,
         definitions: &Definitions,
         needed: &BTreeSet<Name>,
         (described, problems): (&mut BTreeMap<Name, ComponentDescription>, &mut Diagnostics),
     ) -> Result<(), YardError> {
-        for (name, file) in definitions.components() {
-            if !needed.contains(name) || described.contains_key(name) {
-                continue;
-            }
-            match Self::describe(yard, file).await {
-                Ok(description) => {
-                    described.insert(name.clone(), description);
-                }
-                // A full disk, say, is no mistake of the file.
-                Err(error) if matches!(error.blame(), Blame::Operator | Blame::Opyard) => return Err(error),
-                Err(YardError::Failed(failure)) => {
-                    problems.push(definitions.component_problem(name.as_str(), failure.code, &failure.description));
-                }
-                Err(YardError::Definitions(more)) => problems.append(more),
-            }
-        }
+        let open: Vec<_> = definitions
+            .components()
+            .filter(|(name, _)| needed.contains(*name) && !described.contains_key(*name))
+            .collect();
+        let problem =
+            |name: &str, failure: &Failure| definitions.component_problem(name, failure.code, &failure.description);
+        let describe = async |file: &Path| Self::describe(yard, file).await;
+        let (more, wrong) = describe_all(open.into_iter(), problem, describe).await?;
+        described.extend(more);
+        problems.append(wrong);
         Ok(())
     }
 
@@ -109,31 +103,8 @@ impl Project {
 
     /// Reads and parses the file alone.
     fn parse(path: &Path) -> Result<(Definitions, PathBuf), YardError> {
-        let unreadable = |error: std::io::Error| {
-            let hint = if error.kind() == std::io::ErrorKind::NotFound {
-                "there is no such file; name one with -f"
-            } else {
-                "it cannot be read"
-            };
-            let code = match error.kind() {
-                std::io::ErrorKind::NotFound => Code::NoDefinitions,
-                _ => Code::FileUnreadable,
-            };
-            YardError::new(code, format!("{}: {hint} ({error})", path.display()))
-        };
-        let path = std::path::absolute(path).map_err(unreadable)?;
-        let length = std::fs::metadata(&path).map_err(unreadable)?.len();
-        if length > MAX_SOURCE as u64 {
-            let text = format!("{}: {length} bytes; a definitions file has at most {MAX_SOURCE}", path.display());
-            return Err(YardError::new(Code::TooLarge, text));
-        }
-        // What has no length may have no end.
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(&path).map_err(unreadable)?;
-        file.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        let folder = path.parent().unwrap_or(&path);
-        let source = Source::from_bytes(&shown(&path), &bytes)?;
-        Ok((Definitions::parse(&source, folder)?, path.clone()))
+        let (source, path) = read_source(path, "definitions file")?;
+        Ok((Definitions::parse(&source, path.parent().unwrap_or(&path))?, path))
     }
 
     /// The file.
@@ -259,6 +230,62 @@ impl Project {
     pub fn jobs(&self) -> impl Iterator<Item = &Name> {
         self.definitions.jobs().map(|(name, _)| name)
     }
+}
+
+/// Reads a file that a person wrote, `what` it is in one or two words, within the bound of such files. Also answers its
+/// absolute path.
+///
+/// # Errors
+/// `OPY-243` when it is not there, `OPY-313`, `OPY-234` when it is too large.
+pub fn read_source(path: &Path, what: &str) -> Result<(Source, PathBuf), YardError> {
+    let unreadable = |error: std::io::Error| {
+        let hint = if error.kind() == std::io::ErrorKind::NotFound {
+            "there is no such file; name one with -f"
+        } else {
+            "it cannot be read"
+        };
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => Code::NoDefinitions,
+            _ => Code::FileUnreadable,
+        };
+        YardError::new(code, format!("{}: {hint} ({error})", path.display()))
+    };
+    let path = std::path::absolute(path).map_err(unreadable)?;
+    let length = std::fs::metadata(&path).map_err(unreadable)?.len();
+    if length > MAX_SOURCE as u64 {
+        let text = format!("{}: {length} bytes; a {what} has at most {MAX_SOURCE}", path.display());
+        return Err(YardError::new(Code::TooLarge, text));
+    }
+    // What has no length may have no end.
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(&path).map_err(unreadable)?;
+    file.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let source = Source::from_bytes(&shown(&path), &bytes)?;
+    Ok((source, path))
+}
+
+/// Asks components what they ship, by their names and files. What is wrong with one is said as `problem` does.
+///
+/// # Errors
+/// What is no mistake of whoever wrote the names: a full disk, say.
+pub async fn describe_all<'a>(
+    components: impl Iterator<Item = (&'a Name, &'a Path)>,
+    problem: impl Fn(&str, &Failure) -> Diagnostic,
+    describe: impl AsyncFn(&Path) -> Result<ComponentDescription, YardError>,
+) -> Result<(BTreeMap<Name, ComponentDescription>, Diagnostics), YardError> {
+    let (mut described, mut problems) = (BTreeMap::new(), Diagnostics::default());
+    for (name, file) in components {
+        match describe(file).await {
+            Ok(description) => {
+                described.insert(name.clone(), description);
+            }
+            // A full disk, say, is no mistake of the file.
+            Err(error) if matches!(error.blame(), Blame::Operator | Blame::Opyard) => return Err(error),
+            Err(YardError::Failed(failure)) => problems.push(problem(name.as_str(), &failure)),
+            Err(YardError::Definitions(more)) => problems.append(more),
+        }
+    }
+    Ok((described, problems))
 }
 
 /// The path as messages show it: relative to where the user is, when it is below.

@@ -120,7 +120,11 @@ impl Yard {
     }
 }
 
-fn new_run_id() -> Result<RunId, YardError> {
+/// An id that no run had before.
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn new_run_id() -> Result<RunId, YardError> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random)
         .map_err(|error| YardError::new(Code::FileUnreadable, format!("the system gives no randomness: {error}")))?;

@@ -6,6 +6,11 @@ use opyard_server::model::definitions::Definitions;
 use opyard_server::model::diagnostic::Source;
 
 use crate::harness::{Project, root};
+use crate::network::Server;
+
+/// What the definitions of these jobs name, and the tests have: a variable with a secret, and a server.
+const KEY: (&str, &str) = ("OPYARD_EXAMPLE_KEY", "an-example-of-a-key");
+const SERVER: &str = "http://127.0.0.1:8080";
 
 /// The folders, in order.
 fn folders() -> Vec<PathBuf> {
@@ -19,43 +24,54 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// A folder of its own with these definitions, whose components and data are those of the checkout.
-fn project(folder: &Path, file: &str) -> Project {
+fn project(folder: &Path, file: &str, server: &Server) -> Project {
     let text = std::fs::read_to_string(folder.join(file)).unwrap();
     let examples = root().join("guest-examples");
     let text = text
         .replace("../../../target/guests", &root().join("target/guests").display().to_string())
+        .replace(SERVER, &server.origin())
         .replace("file:../../", &format!("file://{}/", examples.display()));
     Project::new(&text)
+}
+
+/// Runs the binary with the secret in its environment, and expects this exit code.
+fn expect(project: &Project, arguments: &[&str], code: i32) -> (String, String) {
+    let output = project.command(arguments).env(KEY.0, KEY.1).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "opyard {}\n--- out\n{out}\n--- err\n{err}", arguments.join(" "));
+    (out.into_owned(), err.into_owned())
 }
 
 #[test]
 fn every_capability_has_a_job_that_runs() {
     let folders = folders();
     assert!(!folders.is_empty());
+    let server = Server::new();
     for folder in folders {
-        let project = project(&folder, "opyard.yaml");
-        project.expect(&["check"], 0);
+        let project = project(&folder, "opyard.yaml", &server);
+        expect(&project, &["check"], 0);
         let text = std::fs::read(project.path().join("opyard.yaml")).unwrap();
         let source = Source::from_bytes("opyard.yaml", &text).unwrap();
         let definitions = Definitions::parse(&source, project.path()).unwrap();
         for (job, _) in definitions.jobs() {
-            project.expect(&["run", job.as_str()], 0);
+            expect(&project, &["run", job.as_str()], 0);
             // Again, on what is remembered.
-            project.expect(&["run", job.as_str()], 0);
+            expect(&project, &["run", job.as_str()], 0);
         }
     }
 }
 
 #[test]
 fn the_bad_twin_of_each_is_told_what_is_wrong() {
+    let server = Server::new();
     for folder in folders() {
-        let project = project(&folder, "bad.yaml");
+        let project = project(&folder, "bad.yaml", &server);
         let text = std::fs::read_to_string(folder.join("bad.yaml")).unwrap();
         let call = text.lines().next().and_then(|line| line.strip_prefix("# exits "));
         let (code, call) =
             call.and_then(|call| call.split_once(": ")).expect("the first line says `# exits CODE: CALL`");
         let call: Vec<_> = call.split(' ').collect();
-        let (out, err) = project.expect(&call, code.parse().unwrap());
+        let (out, err) = expect(&project, &call, code.parse().unwrap());
         // What differs from run to run stands elsewhere.
         let told: Vec<_> = [out, err]
             .iter()

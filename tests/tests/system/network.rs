@@ -15,7 +15,7 @@ const KEY: (&str, &str) = ("OPYARD_TEST_API_KEY", "canary-key-b7e151628aed2a6a")
 const TOKEN: &str = "canary-token-3243f6a8885a308d";
 
 /// Answers `rows` to every request, and remembers the requests.
-struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
     over: Arc<AtomicBool>,
@@ -23,7 +23,7 @@ struct Server {
 }
 
 impl Server {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, over) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
@@ -38,6 +38,11 @@ impl Server {
             }
         });
         Self { address, requests, over, thread: Some(thread) }
+    }
+
+    /// Where it is asked.
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 

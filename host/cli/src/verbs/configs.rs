@@ -17,6 +17,7 @@ const MAX_COMMENT: usize = 200;
 
 pub(crate) async fn schema(global: &Global, args: &args::Schema, screen: &Screen) -> Outcome {
     let schema = match &args.job {
+        None if args.op_test => definitions::op_test::schema(),
         None => definitions::schema(),
         Some(job) => config_schema(job, &steps(global, &args.file, args.env.as_deref(), job).await?),
     };

@@ -7,8 +7,7 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Attempt, RunEvent, TypeChecked};
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
-use opyard_model::metadata::{MetadataEntry, MetadataValue};
-use opyard_model::step::{BoundInput, InitStage, Saying, StepOutcome, StepResult};
+use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
 
@@ -136,34 +135,7 @@ impl Session<'_> {
             }
         }
         let of = self.attempt_of(&of);
-        events.push(match saying {
-            Saying::Log(line) => RunEvent::Log { of, line },
-            Saying::Progress(progress) => RunEvent::Progress { of, progress },
-            Saying::Metric(point) => RunEvent::Metric { of, point, from_memo: false },
-            Saying::Materialized(asset) => RunEvent::AssetMaterialization { of, asset, from_memo: false },
-            Saying::Observed(asset) => RunEvent::AssetObservation { of, asset, from_memo: false },
-            Saying::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo: false },
-            Saying::ItemCommitted(output) => RunEvent::StepOutput { of, output },
-            Saying::Handled { port, manager, locator } => RunEvent::HandledOutput { of, port, manager, locator },
-            Saying::ResourceInit { resource, stage } => match stage {
-                InitStage::Started => RunEvent::ResourceInitStarted { of, resource },
-                InitStage::Success => RunEvent::ResourceInitSuccess { of, resource },
-                InitStage::Failure(failure) => RunEvent::ResourceInitFailure { of, resource, failure },
-            },
-            Saying::TypeChecked { success: true, check } => RunEvent::TypeCheckSuccess { of, check },
-            Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
-            Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },
-            Saying::GrantDenied { key } => RunEvent::GrantDenied { of, key },
-            Saying::Audited { message, mut metadata } => {
-                let text = |label: &str, text: String| MetadataEntry {
-                    label: label.to_owned(),
-                    value: MetadataValue::Text(text),
-                };
-                metadata.insert(0, text("step", of.step.to_string()));
-                metadata.insert(1, text("attempt", of.attempt.to_string()));
-                RunEvent::EngineEvent { message, metadata }
-            }
-        });
+        events.push(saying.into_event(of));
     }
 
     fn ended(&mut self, of: &Try, outcome: StepOutcome, events: &mut Vec<RunEvent>) -> Afterwards {

@@ -8,6 +8,7 @@ mod flow;
 mod location;
 mod names;
 mod network;
+pub mod op_test;
 pub(crate) mod policy;
 mod reading;
 mod resources;

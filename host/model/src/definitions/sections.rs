@@ -118,7 +118,7 @@ impl Reading<'_> {
         }
     }
 
-    fn component(&mut self, node: &Node) -> Option<PathBuf> {
+    pub(super) fn component(&mut self, node: &Node) -> Option<PathBuf> {
         let later = match &node.value {
             Value::Map(entries) => entries.iter().any(|(key, _)| key.text == "oci" || key.text == "url"),
             _ => false,
@@ -136,7 +136,7 @@ impl Reading<'_> {
         Some(resolve_path(self.folder, path))
     }
 
-    fn port_type(&mut self, key: &Key, node: &Node) -> Option<TypeDefinition> {
+    pub(super) fn port_type(&mut self, key: &Key, node: &Node) -> Option<TypeDefinition> {
         if BaseType::from_name(&key.text).is_some() {
             self.push(
                 Diagnostic::error(Code::DuplicateName, format!("`{}` is a type of the contract", key.text))

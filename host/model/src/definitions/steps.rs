@@ -164,7 +164,7 @@ impl Reading<'_> {
     }
 
     /// A config is a map; what is in it is checked against the op's schema, later.
-    fn config(&mut self, node: &Node) -> bool {
+    pub(super) fn config(&mut self, node: &Node) -> bool {
         if !matches!(node.value, Value::Map(_) | Value::Null) {
             return self.shape::<()>(node, "`config`", "a map").is_some();
         }

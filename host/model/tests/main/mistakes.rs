@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use opyard_model::definitions::Setting;
+use opyard_model::definitions::op_test::OpTestFile;
 use opyard_model::diagnostic::{Diagnostics, Drawing, Source};
 use opyard_model::error::Code;
 use opyard_model::plan::{Launch, Plan};
@@ -150,4 +151,57 @@ fn many_mistakes_stay_readable() {
 fn diagnostics_serialise_for_machines() {
     let found = crate::parse("opyard: 1\njobs: { train: { steps: { a: { op: nodot } } } }\n").unwrap_err();
     insta::assert_snapshot!("json", serde_json::to_string_pretty(&found).unwrap());
+}
+
+/// The same for test files of ops.
+#[test]
+fn every_mistake_of_a_test_file_is_explained() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/op_tests");
+    for name in ["mistakes", "no_map"] {
+        let bytes = std::fs::read(folder.join(format!("{name}.yaml"))).unwrap();
+        let source = Source::from_bytes("ops.test.yaml", &bytes).unwrap();
+        let found = OpTestFile::parse(&source, Path::new("/folder")).err().unwrap();
+        insta::with_settings!({
+            snapshot_path => &folder, prepend_module_to_snapshot => false, omit_expression => true,
+        }, {
+            insta::assert_snapshot!(name, found.render(Drawing::Plain));
+        });
+    }
+}
+
+/// What its schema allows is read, and what it refuses is not: the two know the same keys.
+#[test]
+fn the_schema_of_test_files_is_that_of_the_reader() {
+    let schema = opyard_model::definitions::op_test::schema();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let good = serde_json::json!({
+        "opyard_test": 1, "component": "a.wasm", "components": { "c": { "path": "c.wasm" } }, "op": "o",
+        "types": { "t": { "base": "table" } }, "description": "x",
+        "cases": { "one": {
+            "description": "x", "op": "p", "config": {}, "limits": { "memory": "1MiB" }, "expect": "OPY-101",
+            "inputs": { "a": { "text": "x", "media_type": "text/plain" }, "b": [{ "value": 1 }, { "hex": "00" }] },
+            "resources": {
+                "s": { "kind": "object_store", "access": "read", "objects": { "p": "x", "q": { "file": "f" } } },
+                "k": { "kind": "key_value", "values": { "n": { "value": [1] } } },
+                "m": { "kind": "model_registry", "models": [{ "model": "m", "files": { "f": "x" }, "metadata": {}, "aliases": ["a"] }] },
+                "t": { "kind": "secret", "text": "x" },
+                "h": { "kind": "http_client", "origins": ["https://a.example"], "answers": [
+                    { "url": "https://a.example/", "method": "POST", "status": 404, "headers": { "a": "b" }, "body": "x" }
+                ] },
+            },
+        } },
+    });
+    assert!(validator.is_valid(&good), "{:?}", validator.iter_errors(&good).map(|e| e.to_string()).collect::<Vec<_>>());
+    let read = |value: &serde_json::Value| {
+        let source = Source::from_bytes("ops.test.yaml", value.to_string().as_bytes()).unwrap();
+        OpTestFile::parse(&source, Path::new("/folder"))
+    };
+    read(&good).unwrap();
+    for pointer in
+        ["", "/cases/one", "/cases/one/inputs/a", "/cases/one/resources/h/answers/0", "/cases/one/resources/m/models/0"]
+    {
+        let mut bad = good.clone();
+        bad.pointer_mut(pointer).unwrap()["nonsense"] = true.into();
+        assert!(!validator.is_valid(&bad) && read(&bad).is_err(), "{pointer}");
+    }
 }

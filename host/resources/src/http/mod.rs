@@ -31,7 +31,8 @@ use self::address::reach;
 use self::resolve::{Guarded, Lookup, Refused, System};
 use self::rules::{MAX_HEADERS, Rules, Target, keep_for_everybody, told};
 use crate::error::{ResourceError, ResourceFailure};
-use crate::secret::read_secret;
+use crate::given::GivenAnswers;
+use crate::secret::Secrets;
 
 pub use self::response::HttpResponse;
 
@@ -62,11 +63,13 @@ pub struct HttpRequest {
 pub(crate) struct Clients {
     open: Arc<Mutex<HashMap<String, Client>>>,
     lookup: Arc<dyn Lookup>,
+    /// Where those of headers are read; those that a test gives come with the answers.
+    pub(crate) secrets: Secrets,
 }
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { open: Arc::default(), lookup: Arc::new(System) }
+        Self { open: Arc::default(), lookup: Arc::new(System), secrets: Secrets::default() }
     }
 }
 
@@ -85,13 +88,17 @@ impl Clients {
         spec: &HttpClientSpec,
         access: Access,
     ) -> Result<HttpClientResource, ResourceFailure> {
-        let added = added(name, spec).await?;
-        let client = self.client(tenant, spec).map_err(|error| {
+        let added = added(&self.secrets, name, spec).await?;
+        let made = match &self.secrets {
+            Secrets::Machine => self.client(tenant, spec).map(Wire::Network),
+            Secrets::Given(given) => Ok(Wire::Given(given.answers(name))),
+        };
+        let wire = made.map_err(|error| {
             let detail = format!("the HTTP client `{name}` cannot be made: {}", describe(error));
             ResourceFailure::unavailable("the client cannot be made", Code::ResourceUnavailable, detail)
         })?;
         let (name, spec, access) = (name.clone(), spec.clone(), access.min(spec.access));
-        Ok(HttpClientResource { client, name, spec, access, added })
+        Ok(HttpClientResource { wire, name, spec, access, added })
     }
 
     fn client(&self, tenant: &TenantId, spec: &HttpClientSpec) -> reqwest::Result<Client> {
@@ -135,7 +142,7 @@ impl Clients {
 }
 
 /// The headers that the host adds to requests, secrets in place.
-async fn added(name: &Name, spec: &HttpClientSpec) -> Result<HeaderMap, ResourceFailure> {
+async fn added(secrets: &Secrets, name: &Name, spec: &HttpClientSpec) -> Result<HeaderMap, ResourceFailure> {
     let mut added = HeaderMap::with_capacity(spec.headers.len());
     for (header, value) in &spec.headers {
         let unusable = |what: &str| {
@@ -146,7 +153,7 @@ async fn added(name: &Name, spec: &HttpClientSpec) -> Result<HeaderMap, Resource
         let value = match value {
             AddedHeader::Text(text) => HeaderValue::from_str(text).map_err(|_| unusable("its text"))?,
             AddedHeader::Secret { secret, from, prefix } => {
-                let bytes = read_secret(secret, from).await?;
+                let bytes = secrets.read(secret, from).await?;
                 let mut whole = Zeroizing::new(Vec::with_capacity(prefix.len() + bytes.expose().len()));
                 whole.extend_from_slice(prefix.as_bytes());
                 whole.extend_from_slice(bytes.expose());
@@ -161,10 +168,19 @@ async fn added(name: &Name, spec: &HttpClientSpec) -> Result<HeaderMap, Resource
     Ok(added)
 }
 
+/// What carries requests that the rules have let through.
+#[derive(Debug, Clone)]
+enum Wire {
+    /// A client with its connections.
+    Network(Client),
+    /// What a test gives.
+    Given(Arc<GivenAnswers>),
+}
+
 /// An HTTP client that was granted. Holds the headers that the host adds, so it is dropped with the step.
 #[derive(Clone)]
 pub struct HttpClientResource {
-    client: Client,
+    wire: Wire,
     name: Name,
     spec: HttpClientSpec,
     access: Access,
@@ -271,7 +287,11 @@ impl HttpClientResource {
         if hop.at_home {
             headers.extend(self.added.clone());
         }
-        let mut request = self.client.request(hop.method.clone(), hop.target.url.clone()).headers(headers);
+        let client = match &self.wire {
+            Wire::Network(client) => client,
+            Wire::Given(given) => return given.answer((&hop.method, &hop.target.url), &headers, &hop.body),
+        };
+        let mut request = client.request(hop.method.clone(), hop.target.url.clone()).headers(headers);
         if !hop.body.is_empty() {
             request = request.body(hop.body.clone());
         } else if hop.method != Method::GET && hop.method != Method::HEAD {
