@@ -12,6 +12,7 @@ mod input;
 mod layering;
 mod network;
 mod penguins;
+mod pools;
 mod stateful;
 mod upkeep;
 mod workflows;

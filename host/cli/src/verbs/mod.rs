@@ -9,6 +9,7 @@ mod inspect;
 mod live;
 mod outputs;
 mod plan;
+mod pools;
 mod query;
 mod run;
 mod runs;
@@ -50,6 +51,7 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Restore(args) => upkeep::restore(&global, &args, screen).await,
         Verb::Schema(args) => configs::schema(&global, &args, screen).await,
         Verb::Scaffold(args) => configs::scaffold(&global, &args, screen).await,
+        Verb::Pools(args) => pools::pools(&global, &args, screen).await,
         Verb::Doctor(args) => doctor::doctor(&global, &args, screen).await,
         Verb::Op(Op::Inspect(args)) => inspect::inspect(&global, &args, screen).await,
     }
