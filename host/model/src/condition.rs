@@ -414,7 +414,7 @@ mod tests {
         assert!(Condition::parse(&deep).is_err());
         let deep = format!("{}failed_steps > 1", "not ".repeat(MAX_DEPTH));
         assert_eq!(Condition::parse(&deep).expect_err("too deep").problem, "a condition is nested at most 32 deep");
-        let wide = vec!["(failed_steps > 1)"; 200].join(" or ");
+        let wide = vec!["(failed_steps > 1)"; 150].join(" or ");
         assert!(Condition::parse(&wide).is_ok());
     }
 }
