@@ -219,7 +219,7 @@ impl Counts {
     /// Adds one.
     pub(crate) fn add(&mut self, standing: &Standing) {
         *match standing {
-            Standing::Pending | Standing::Running | Standing::UpForRetry => &mut self.open,
+            Standing::Pending | Standing::Waiting(_) | Standing::Running | Standing::UpForRetry => &mut self.open,
             Standing::Success => &mut self.success,
             Standing::Memoized(_) => &mut self.memoized,
             Standing::Reused(_) => &mut self.reused,

@@ -49,7 +49,8 @@ impl Session<'_> {
 
     /// What is told of someone who stands in line.
     pub(super) fn waits(&self, seat: &Seat) -> Option<RunEvent> {
-        let text = |label: &str, text: String| MetadataEntry { label: label.to_owned(), value: MetadataValue::Text(text) };
+        let text =
+            |label: &str, text: String| MetadataEntry { label: label.to_owned(), value: MetadataValue::Text(text) };
         match seat {
             _ if !self.seats.asked.contains(seat) => None,
             Seat::Run => {

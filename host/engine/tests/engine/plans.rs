@@ -12,8 +12,8 @@ use opyard_model::id::{MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{
-    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, RunQueue, Source, Step, StepInput, StepIx, StepOutput, TagLimit,
-    TagValues, Trigger,
+    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, RunQueue, Source, Step, StepInput, StepIx, StepOutput,
+    TagLimit, TagValues, Trigger,
 };
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::value::{ArtifactRef, ValueRef, Yielded};

@@ -84,7 +84,8 @@ fn minutes(yard: &Yard, begun: Instant) -> Vec<(String, u64)> {
 async fn slots_of_a_pool_are_shared_by_runs() {
     let slow = ["a", "b", "c"].map(|op| (op, Manner::Takes(MINUTE)));
     let yard = Yard::new(Player { manners: manners(&slow), ..Player::default() }, 4);
-    let in_pool = |path: &str, priority| Step { pool: Some(name("db")), priority, memo: Memo::Off, ..step(path, Vec::new()) };
+    let in_pool =
+        |path: &str, priority| Step { pool: Some(name("db")), priority, memo: Memo::Off, ..step(path, Vec::new()) };
     let pools = BTreeMap::from([(name("db"), 1)]);
     let one = Plan { pools: pools.clone(), ..plan(vec![in_pool("a", 0), in_pool("b", 0)]) };
     let two = Plan { pools, ..plan(vec![in_pool("c", 9)]) };

@@ -163,7 +163,10 @@ impl<'a> Simulation<'a> {
                         for seat in seats {
                             assert!(!self.seats.held.contains(&seat) && self.seats.asked.insert(seat), "asked twice");
                         }
-                        assert!(self.seats.asked.len() <= self.chance.slots, "more stand in line than there are places");
+                        assert!(
+                            self.seats.asked.len() <= self.chance.slots,
+                            "more stand in line than there are places"
+                        );
                     }
                     Action::Stop(id) => self.running.get_mut(&id).unwrap().stopped = true,
                     Action::WakeAt(at) => wake = Some(at),

@@ -74,13 +74,7 @@ impl Definitions {
                 && !found.is_full()
                 && !self.pools.knows(pool.value.as_str())
             {
-                found.push(unknown(
-                    Code::UnknownPool,
-                    "pool",
-                    pool.value.as_str(),
-                    &pool.place,
-                    self.pools.names(),
-                ));
+                found.push(unknown(Code::UnknownPool, "pool", pool.value.as_str(), &pool.place, self.pools.names()));
             }
             let managers: Vec<_> = match &step.io_manager {
                 IoManagerChoice::Default => Vec::new(),

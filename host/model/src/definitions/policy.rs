@@ -8,8 +8,8 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Code;
 use crate::id::StepPath;
 use crate::plan::{
-    CancelRule, FailurePolicy, MAX_CANCEL_RULES, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunQueue, TagLimit,
-    TagValues,
+    CancelRule, FailurePolicy, MAX_CANCEL_RULES, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunQueue,
+    TagLimit, TagValues,
 };
 
 const POLICY: Keys = Keys {

@@ -34,8 +34,8 @@ pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use policy::{
-    CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy, RunQueue,
-    TagLimit, TagValues,
+    CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy,
+    RunQueue, TagLimit, TagValues,
 };
 pub use types::TypeCheck;
 

@@ -109,7 +109,8 @@ fn read(
             Some(gone) => *gone,
             None => *gone.entry(process.to_owned()).or_insert_with_key(|one| shared.presence.is_gone(one)),
         };
-        let is_dead = has_ended || found.until <= now || (found.process != shared.process && { is_gone }(&found.process));
+        let is_dead =
+            has_ended || found.until <= now || (found.process != shared.process && { is_gone }(&found.process));
         if is_dead { dead.push(found) } else { book.rows.push(found) }
     }
     Ok((book, dead))

@@ -202,7 +202,6 @@ async fn slots_end_with_their_process_their_run_and_their_lease() {
     // The process is gone.
     drop(there);
     other.kill().await;
-    drop(other);
     assert!(here.ask(&ask(2, 1)).await.unwrap());
     // The run has ended.
     let tenant = yard.tenant("default");

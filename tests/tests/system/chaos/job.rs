@@ -41,7 +41,8 @@ impl Job {
             let name = format!("n{at}");
             if numbers.is_empty() || random.below(3) == 0 {
                 let value = random.below(1_000);
-                writeln!(steps, "      {name}: {{ op: probe.const, config: {{ value: {value} }}, pool: narrow }}").unwrap();
+                writeln!(steps, "      {name}: {{ op: probe.const, config: {{ value: {value} }}, pool: narrow }}")
+                    .unwrap();
                 numbers.push((name, value as f64));
             } else {
                 let picked: Vec<_> = (0..1 + random.below(3))
