@@ -169,6 +169,22 @@ pub(crate) fn touch(store: ObjectStore, config: Touch) -> Json<Value> {
     }))
 }
 
+/// How often `opens` opens.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Opens {
+    /// Times, beside the first.
+    times: u32,
+}
+
+/// Opens what it was given before, again and again; tells how often that went well.
+#[op]
+pub(crate) fn opens(store: ObjectStore, config: Opens) -> Json<usize> {
+    let _held = store;
+    let open = || opyard_guest::bindings::opyard::resources::object_store::open("store");
+    Json::new((0..config.times).filter(|_| open().is_ok()).count())
+}
+
 /// Lists a store that it may not have been given.
 #[op]
 pub(crate) fn listed(store: Option<ObjectStore>) -> Result<Json<Option<Vec<String>>>, Failure> {

@@ -381,6 +381,9 @@ impl Report {
             | RunEvent::RunFailure { .. }
             | RunEvent::RunCanceling { .. }
             | RunEvent::RunCanceled
+            | RunEvent::ResourceInitStarted { .. }
+            | RunEvent::ResourceInitSuccess { .. }
+            | RunEvent::ResourceInitFailure { .. }
             | RunEvent::TypeCheckSuccess { .. }
             | RunEvent::TypeCheckFailure { .. }
             | RunEvent::StepInput { .. }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::component::{ComponentDescription, Interface, TypeName};
 use crate::digest::{ComponentDigest, Digest};
 use crate::error::Failure;
-use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, Progress, TypeChecked};
+use crate::event::{AssetEvent, Expectation, LogLine, MetricPoint, OpenedResource, Progress, TypeChecked};
 use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
@@ -65,6 +65,13 @@ pub enum Saying {
         /// Where it keeps the value.
         locator: CanonicalJson,
     },
+    /// A resource that the op was granted is opened: said once a key and attempt, however often the op does it again.
+    ResourceInit {
+        /// The resource.
+        resource: OpenedResource,
+        /// How far it is.
+        stage: InitStage,
+    },
     /// A value was checked against its type.
     TypeChecked {
         /// It is what its type says.
@@ -92,6 +99,18 @@ pub enum Saying {
         /// More about it.
         metadata: Vec<MetadataEntry>,
     },
+}
+
+/// How far the opening of a resource is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitStage {
+    /// It begins.
+    Started,
+    /// The resource can be used.
+    Success,
+    /// It cannot.
+    Failure(Failure),
 }
 
 /// What one step may use of a resource.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use opyard_model::error::{MAX_DESCRIPTION, sanitize};
-use opyard_model::event::{Level, LogLine};
+use opyard_model::event::{Level, LogLine, Stream};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::step::{Said, Saying};
@@ -15,7 +15,7 @@ impl Said for Outbox {
     /// What a type checker says beside the op, on its way out with what the op says.
     fn say(&self, saying: Saying) {
         match saying {
-            Saying::Log(line) => self.log(line.level, &line.message, line.fields),
+            Saying::Log(line) => self.log((line.level, line.stream), &line.message, line.fields),
             Saying::TypeChecked { .. } => self.notice(saying),
             other => self.event(other),
         }
@@ -61,7 +61,12 @@ impl Outbox {
 
     /// Takes a log line, or drops and counts it. Guest-controlled: the message is sanitised here, and nothing of a line
     /// that is dropped is kept. A critical one is remembered all the same, since a panic explains the trap after it.
-    pub(crate) fn log(&self, level: Level, message: &str, fields: Vec<(String, CanonicalJson)>) {
+    pub(crate) fn log(
+        &self,
+        (level, stream): (Level, Option<Stream>),
+        message: &str,
+        fields: Vec<(String, CanonicalJson)>,
+    ) {
         let mut inner = self.lock();
         if level == Level::Critical {
             inner.last_critical = Some(sanitize(message, MAX_DESCRIPTION));
@@ -79,7 +84,7 @@ impl Outbox {
         }
         inner.lines_left -= 1;
         inner.bytes_left -= size;
-        inner.queue.push(Saying::Log(LogLine { level, message, fields }));
+        inner.queue.push(Saying::Log(LogLine { level, stream, message, fields }));
     }
 
     /// Takes an asset event, expectation, metric or progress report, or drops and counts it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
+use opyard_model::event::OpenedResource;
 use opyard_model::step::Saying;
 use opyard_model::value::ValueRef;
 use opyard_resources::Resources;
@@ -29,6 +30,8 @@ pub(crate) struct HostState {
     pub(crate) listed: Vec<Interface>,
     /// Opens the resources that it was granted.
     pub(crate) resources: Resources,
+    /// Those that it opened, each once.
+    pub(crate) opened: Vec<OpenedResource>,
     /// Its limits.
     pub(crate) guard: Guard,
     /// What it says.

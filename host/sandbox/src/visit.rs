@@ -89,6 +89,7 @@ impl<'a> Visit<'a> {
             doors: allowed.doors,
             listed: allowed.listed,
             resources: inside.resources.clone(),
+            opened: Vec::new(),
             guard: Guard::new(limits.clone(), inside.max_memory),
             outbox: Arc::clone(&outbox),
             world,

@@ -4,6 +4,7 @@
 //! a folder with a database, an object store and a cache of compiled code. The command line and, later, the HTTP API are
 //! thin layers over these two.
 
+mod assets;
 mod clock;
 mod compare;
 mod components;
@@ -17,6 +18,7 @@ mod run;
 mod upkeep;
 mod yard;
 
+pub use assets::{AssetRecord, Listed, Series, SeriesPoint, numeric_metadata};
 pub use clock::SystemClock;
 pub use compare::{Both, Changed, Comparison, MetricDifference, StepDifference, StepFacts};
 pub use error::YardError;

@@ -1,8 +1,11 @@
 //! One event on one line.
 
 use anstyle::Style;
+use opyard_server::model::component::Interface;
 use opyard_server::model::error::{Code, Failure};
-use opyard_server::model::event::{AssetEvent, Level, Progress, Recorded, RunEvent, TypeChecked};
+use opyard_server::model::event::{
+    AssetEvent, Level, OpenedResource, Progress, Recorded, RunEvent, Stream, TypeChecked,
+};
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Usage;
 use opyard_server::model::value::Yielded;
@@ -40,6 +43,7 @@ pub(crate) fn style(event: &RunEvent) -> Style {
         | RunEvent::StepUpForRetry { .. }
         | RunEvent::StepSuperseded { .. }
         | RunEvent::TypeCheckFailure { .. }
+        | RunEvent::ResourceInitFailure { .. }
         | RunEvent::LimitReached { .. }
         | RunEvent::GrantDenied { .. } => WARN,
         RunEvent::Log { line, .. } if line.level >= Level::Error => BAD,
@@ -143,18 +147,39 @@ pub(crate) fn told(event: &RunEvent) -> String {
             let description = expectation.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             format!("{} {met}{description}{}", expectation.label, again(*from_memo))
         }
+        RunEvent::ResourceInitStarted { resource, .. } | RunEvent::ResourceInitSuccess { resource, .. } => {
+            opened(resource)
+        }
+        RunEvent::ResourceInitFailure { resource, failure, .. } => {
+            format!("{}: {}", opened(resource), failed(failure))
+        }
         RunEvent::TypeCheckSuccess { check, .. } => type_check(check, "is"),
         RunEvent::TypeCheckFailure { check, .. } => type_check(check, "is not"),
         RunEvent::Metric { point, from_memo, .. } => {
             let at = point.step.map(|step| format!(" at {step}")).unwrap_or_default();
             format!("{} = {}{at}{}", point.name, metric(point.value), again(*from_memo))
         }
-        RunEvent::Log { line, .. } => format!("{}: {}{}", level(line.level), line.message, fields(&line.fields)),
+        RunEvent::Log { line, .. } => {
+            let stream = match line.stream {
+                Some(Stream::Stdout) => " (stdout)",
+                Some(Stream::Stderr) => " (stderr)",
+                None => "",
+            };
+            format!("{}{stream}: {}{}", level(line.level), line.message, fields(&line.fields))
+        }
         RunEvent::Progress { progress: far, .. } => progress(far),
         RunEvent::LimitReached { limit, detail, .. } => format!("{limit}: {detail}"),
         RunEvent::GrantDenied { key, .. } => format!("asked for '{key}', which it was not granted"),
         RunEvent::EngineEvent { message, .. } => message.clone(),
     }
+}
+
+/// A resource, and the op's key for it where that is another.
+fn opened(resource: &OpenedResource) -> String {
+    let OpenedResource { key, name, through } = resource;
+    let key = if key == name { String::new() } else { format!(" as {key}") };
+    let secret = if *through == Interface::Secrets { "the secret " } else { "" };
+    format!("{secret}{name}{key}")
 }
 
 /// A value and its type.

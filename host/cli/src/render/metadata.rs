@@ -42,6 +42,14 @@ fn one(entry: &MetadataEntry, indent: &str) -> String {
     }
 }
 
+/// `label: value`, of an entry whose value stands on one line.
+pub(crate) fn brief(entry: &MetadataEntry) -> Option<String> {
+    match value(&entry.value) {
+        Drawn::Inline(value) => Some(format!("{}: {value}", text::one_line(&entry.label, MAX_LABEL))),
+        Drawn::Below(_) | Drawn::Table(_) => None,
+    }
+}
+
 enum Drawn {
     Inline(String),
     Below(String),

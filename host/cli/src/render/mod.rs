@@ -2,6 +2,7 @@
 //! nobody could see them. Guest-controlled text goes through [`text`], however clean it is said to be.
 
 pub(crate) mod advice;
+pub(crate) mod assets;
 pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod inspect;

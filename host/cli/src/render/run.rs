@@ -382,6 +382,8 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::RunDequeued
         | RunEvent::RunStarting
         | RunEvent::RunStart
+        | RunEvent::ResourceInitStarted { .. }
+        | RunEvent::ResourceInitSuccess { .. }
         | RunEvent::TypeCheckSuccess { .. }
         | RunEvent::StepInput { .. }
         | RunEvent::StepOutput { .. }
@@ -407,6 +409,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         RunEvent::StepExpectationResult { .. } => Some("unexpected"),
         RunEvent::Log { .. } => Some("says"),
         RunEvent::TypeCheckFailure { .. } => Some("wrong type"),
+        RunEvent::ResourceInitFailure { .. } => Some("no resource"),
         RunEvent::LimitReached { .. } => Some("limit"),
         RunEvent::GrantDenied { .. } => Some("denied"),
         RunEvent::RunCanceling { .. } => Some("canceling"),

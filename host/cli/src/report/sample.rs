@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use opyard_server::model::component::Interface;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Attempt, Direction, Expectation, Level, LogLine, MetricPoint, Progress, Recorded, RunEvent, SkipReason,
-    TypeChecked,
+    AssetEvent, Attempt, Direction, Expectation, Level, LogLine, MetricPoint, OpenedResource, Progress, Recorded,
+    RunEvent, SkipReason, Stream, TypeChecked,
 };
 use opyard_server::model::id::{MediaType, Name, RunId};
 use opyard_server::model::json::CanonicalJson;
@@ -22,6 +23,10 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn of(step: &str) -> Attempt {
     Attempt { step: step.parse().unwrap(), generation: 0, attempt: 0 }
+}
+
+fn opened() -> OpenedResource {
+    OpenedResource { key: name("raw"), name: name("lake"), through: Interface::ObjectStore }
 }
 
 /// A table that was checked, and what is wrong with it.
@@ -127,6 +132,9 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
             manager: name("reports"),
             locator: CanonicalJson::parse(r#"{"path":"train/card.md","size":3}"#).unwrap(),
         },
+        RunEvent::ResourceInitStarted { of: of("load"), resource: opened() },
+        RunEvent::ResourceInitSuccess { of: of("load"), resource: opened() },
+        RunEvent::ResourceInitFailure { of: of("load"), resource: opened(), failure: failure() },
         RunEvent::TypeCheckSuccess { of: of("fit"), check: checked(None) },
         RunEvent::TypeCheckFailure { of: of("fit"), check: checked(Some("2 rows are wrong")) },
         RunEvent::AssetMaterialization { of: of("fit"), asset: asset(), from_memo: false },
@@ -150,6 +158,7 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
             of: of("fit"),
             line: LogLine {
                 level: Level::Warning,
+                stream: Some(Stream::Stderr),
                 message: "few rows\u{1b}[31m".into(),
                 fields: vec![("rows".into(), CanonicalJson::parse("12").unwrap())],
             },
@@ -190,7 +199,7 @@ pub(crate) fn small_run() -> Vec<Recorded> {
             .into(),
         rows: vec![CanonicalJson::parse(r#"["Adelie",36]"#).unwrap()],
     };
-    let line = |level, message: &str| LogLine { level, message: message.into(), fields: vec![] };
+    let line = |level, message: &str| LogLine { level, stream: None, message: message.into(), fields: vec![] };
     let mut events = vec![
         enqueued(6),
         RunEvent::RunStart,

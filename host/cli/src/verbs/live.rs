@@ -134,6 +134,7 @@ impl Terminal {
             RunEvent::StepFailure { .. }
             | RunEvent::StepUpForRetry { .. }
             | RunEvent::TypeCheckFailure { .. }
+            | RunEvent::ResourceInitFailure { .. }
             | RunEvent::LimitReached { .. }
             | RunEvent::GrantDenied { .. } => self.tell(report, recorded),
             RunEvent::Log { line, .. } if line.level >= opyard_server::model::event::Level::Warning => {

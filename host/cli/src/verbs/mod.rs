@@ -1,5 +1,6 @@
 //! One module a verb, or family of verbs.
 
+mod assets;
 mod check;
 mod configs;
 mod diff;
@@ -43,6 +44,8 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Show(args) => runs::show(&global, &args, screen).await,
         Verb::Events(args) => events::events(&global, &args, screen).await,
         Verb::Query(args) => query::query(&global, &args, screen).await,
+        Verb::Assets(args) => assets::assets(&global, &args, screen).await,
+        Verb::Metrics(args) => assets::metrics(&global, &args, screen).await,
         Verb::Artifacts(args) => outputs::artifacts(&global, &args, screen).await,
         Verb::Cat(args) => outputs::cat(&global, &args, screen).await,
         Verb::Diff(args) => diff::diff(&global, &args, screen).await,

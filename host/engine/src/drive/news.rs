@@ -8,7 +8,7 @@ use opyard_model::event::{Attempt, RunEvent, TypeChecked};
 use opyard_model::id::{MappingKey, Name};
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
 use opyard_model::metadata::{MetadataEntry, MetadataValue};
-use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
+use opyard_model::step::{BoundInput, InitStage, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
 
@@ -122,6 +122,7 @@ impl Session<'_> {
             | Saying::Progress(_)
             | Saying::ItemCommitted(_)
             | Saying::Handled { .. }
+            | Saying::ResourceInit { .. }
             | Saying::TypeChecked { .. }
             | Saying::LimitReached { .. }
             | Saying::GrantDenied { .. }
@@ -148,6 +149,11 @@ impl Session<'_> {
             Saying::Expected(expectation) => RunEvent::StepExpectationResult { of, expectation, from_memo: false },
             Saying::ItemCommitted(output) => RunEvent::StepOutput { of, output },
             Saying::Handled { port, manager, locator } => RunEvent::HandledOutput { of, port, manager, locator },
+            Saying::ResourceInit { resource, stage } => match stage {
+                InitStage::Started => RunEvent::ResourceInitStarted { of, resource },
+                InitStage::Success => RunEvent::ResourceInitSuccess { of, resource },
+                InitStage::Failure(failure) => RunEvent::ResourceInitFailure { of, resource, failure },
+            },
             Saying::TypeChecked { success: true, check } => RunEvent::TypeCheckSuccess { of, check },
             Saying::TypeChecked { success: false, check } => RunEvent::TypeCheckFailure { of, check },
             Saying::LimitReached { limit, detail } => RunEvent::LimitReached { of, limit, detail },

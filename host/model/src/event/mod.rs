@@ -22,7 +22,9 @@ use crate::metadata::MetadataEntry;
 use crate::time::Timestamp;
 use crate::value::{ArtifactRef, Yielded};
 
-pub use said::{AssetEvent, Direction, Expectation, Level, LogLine, MetricPoint, Progress, TypeChecked};
+pub use said::{
+    AssetEvent, Direction, Expectation, Level, LogLine, MetricPoint, OpenedResource, Progress, Stream, TypeChecked,
+};
 
 /// Why a step was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +220,29 @@ pub enum RunEvent {
         /// Where it keeps the value.
         locator: CanonicalJson,
     },
+    /// An op opens a resource that it was granted: the first time under that key in an attempt.
+    ResourceInitStarted {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+    },
+    /// It can be used.
+    ResourceInitSuccess {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+    },
+    /// It cannot be used. What the op makes of that is its own affair.
+    ResourceInitFailure {
+        /// Which.
+        of: Attempt,
+        /// The resource.
+        resource: OpenedResource,
+        /// Why.
+        failure: Failure,
+    },
     /// A value is what its type says.
     TypeCheckSuccess {
         /// Which.
@@ -349,6 +374,9 @@ impl RunEvent {
             Self::StepReused { .. } => "step_reused",
             Self::StepMemoMissed { .. } => "step_memo_missed",
             Self::HandledOutput { .. } => "handled_output",
+            Self::ResourceInitStarted { .. } => "resource_init_started",
+            Self::ResourceInitSuccess { .. } => "resource_init_success",
+            Self::ResourceInitFailure { .. } => "resource_init_failure",
             Self::TypeCheckSuccess { .. } => "type_check_success",
             Self::TypeCheckFailure { .. } => "type_check_failure",
             Self::AssetMaterialization { .. } => "asset_materialization",
@@ -389,6 +417,9 @@ impl RunEvent {
             | Self::StepUpForRetry { of, .. }
             | Self::StepRestarted { of }
             | Self::HandledOutput { of, .. }
+            | Self::ResourceInitStarted { of, .. }
+            | Self::ResourceInitSuccess { of, .. }
+            | Self::ResourceInitFailure { of, .. }
             | Self::TypeCheckSuccess { of, .. }
             | Self::TypeCheckFailure { of, .. }
             | Self::AssetMaterialization { of, .. }
@@ -425,9 +456,10 @@ impl RunEvent {
     #[must_use]
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::RunFailure { failure } | Self::StepFailure { failure, .. } | Self::StepUpForRetry { failure, .. } => {
-                Some(failure)
-            }
+            Self::RunFailure { failure }
+            | Self::StepFailure { failure, .. }
+            | Self::StepUpForRetry { failure, .. }
+            | Self::ResourceInitFailure { failure, .. } => Some(failure),
             _ => None,
         }
     }

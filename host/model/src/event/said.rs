@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::component::TypeName;
+use crate::component::{Interface, TypeName};
 use crate::id::{MappingKey, Name};
 use crate::json::CanonicalJson;
 use crate::metadata::MetadataEntry;
@@ -23,11 +23,24 @@ pub enum Level {
     Critical,
 }
 
-/// A line that a step logged.
+/// Where a line was printed that was not logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output. Its lines have the level `info`.
+    Stdout,
+    /// Standard error. Its lines have the level `warning`.
+    Stderr,
+}
+
+/// A line that a step logged or printed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// How grave.
     pub level: Level,
+    /// Where it was printed; none for what was logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
     /// What it says (sanitised).
     pub message: String,
     /// Structured fields.
@@ -118,4 +131,15 @@ pub struct TypeChecked {
     /// What it adds: counts, offending rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<MetadataEntry>,
+}
+
+/// A granted resource that an op opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedResource {
+    /// The op's key.
+    pub key: Name,
+    /// The resource, or for `secrets` the secret, by its name in the definitions.
+    pub name: Name,
+    /// The interface that it is used through.
+    pub through: Interface,
 }

@@ -161,6 +161,9 @@ impl RunState {
                 }
             }
             RunEvent::StepInput { of, .. }
+            | RunEvent::ResourceInitStarted { of, .. }
+            | RunEvent::ResourceInitSuccess { of, .. }
+            | RunEvent::ResourceInitFailure { of, .. }
             | RunEvent::TypeCheckFailure { of, .. }
             | RunEvent::AssetMaterialization { of, from_memo: false, .. }
             | RunEvent::AssetObservation { of, from_memo: false, .. }

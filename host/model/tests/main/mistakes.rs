@@ -81,6 +81,7 @@ fn every_mistake_is_explained() {
         Code::NoDefinitions,
         Code::BadCall,
         Code::RunEnded,
+        Code::UnknownAsset,
     ];
     let missing: Vec<_> = Code::ALL
         .iter()

@@ -36,7 +36,7 @@ impl Host for Doorway<'_, Events> {
         };
         let field = |(name, text): (String, String)| (short(&name), field_value(&text));
         let fields = fields.into_iter().take(MAX_FIELDS).map(field).collect();
-        state.outbox.log(level, &message, fields);
+        state.outbox.log((level, None), &message, fields);
         Ok(())
     }
 

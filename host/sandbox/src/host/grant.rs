@@ -3,8 +3,10 @@
 
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
-use opyard_model::step::{GrantedResource, Saying};
-use opyard_resources::ResourceError;
+use opyard_model::event::OpenedResource;
+use opyard_model::step::{GrantedResource, InitStage, Saying};
+use opyard_resources::{ResourceError, ResourceFailure};
+use wasmtime::component::Resource;
 
 use crate::bindings::opyard::resources::errors::Error;
 use crate::guard::Limit;
@@ -15,19 +17,76 @@ use crate::trap::Stop;
 /// What a call answers, inside of what may trap.
 pub(crate) type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
-/// What was granted under the op's `key` for use through one interface; none is said in the log, and answered with
-/// `denied`. `key` is guest-controlled.
+/// A granted resource on its way to the op. The log is told of the first opening of each key of a call and of no other:
+/// how many that can be is the plan's to say, and not the guest's.
+#[must_use = "the log is to be told how it went"]
+pub(crate) struct Opening(Option<OpenedResource>);
+
+impl Opening {
+    fn begin(state: &mut HostState, resource: OpenedResource) -> Self {
+        if state.opened.contains(&resource) {
+            return Self(None);
+        }
+        state.opened.push(resource.clone());
+        state.outbox.notice(Saying::ResourceInit { resource: resource.clone(), stage: InitStage::Started });
+        Self(Some(resource))
+    }
+
+    fn ended(self, state: &HostState, stage: InitStage) {
+        if let Self(Some(resource)) = self {
+            state.outbox.notice(Saying::ResourceInit { resource, stage });
+        }
+    }
+
+    /// The op can use it.
+    pub(crate) fn succeeded(self, state: &HostState) {
+        self.ended(state, InitStage::Success);
+    }
+
+    /// It cannot: of what the op is not told, the operator is.
+    pub(crate) fn failed(self, state: &HostState, failure: &ResourceFailure) {
+        let told = || Failure::new(Code::ResourceUnavailable, failure.answer.to_string());
+        let failure = failure.detail.as_deref().cloned().unwrap_or_else(told);
+        self.ended(state, InitStage::Failure(failure));
+    }
+
+    /// What an op is given of a resource that is opened at once: a handle.
+    pub(crate) fn handle<T: Send + 'static>(
+        self,
+        state: &mut HostState,
+        opened: Result<T, ResourceError>,
+    ) -> Answer<Resource<T>> {
+        match opened {
+            Ok(resource) => {
+                self.succeeded(state);
+                Ok(Ok(state.table.push(resource)?))
+            }
+            Err(error) => {
+                self.failed(state, &error.clone().into());
+                Ok(Err(answer(state, error)))
+            }
+        }
+    }
+}
+
+/// What was granted under the op's `key` for use through one interface, to be opened now; none is said in the log, and
+/// answered with `denied`. `key` is guest-controlled.
 ///
 /// # Errors
 /// A trap when there is no op.
-pub(crate) fn granted(state: &mut HostState, key: &str, through: Interface) -> Result<Option<GrantedResource>, Stop> {
+pub(crate) fn granted(
+    state: &mut HostState,
+    key: &str,
+    through: Interface,
+) -> Result<Option<(GrantedResource, Opening)>, Stop> {
     let rights = &state.op()?.call.rights;
     let right = rights.iter().find(|right| right.key.as_str() == key && right.through == through);
-    let granted = right.and_then(|right| right.granted.clone());
-    if granted.is_none() {
+    let Some((key, granted)) = right.and_then(|right| Some((right.key.clone(), right.granted.clone()?))) else {
         state.outbox.event(Saying::GrantDenied { key: short(key) });
-    }
-    Ok(granted)
+        return Ok(None);
+    };
+    let opening = Opening::begin(state, OpenedResource { key, name: granted.name.clone(), through });
+    Ok(Some((granted, opening)))
 }
 
 /// The resource's error, in the contract's words; what the guest is told of limits and surroundings is remembered.

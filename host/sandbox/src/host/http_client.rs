@@ -61,12 +61,20 @@ pub(super) fn failed(state: &mut HostState, key: &str, failure: ResourceFailure)
 impl Host for Doorway<'_, HttpClient> {
     async fn open(&mut self, key: String) -> Answer<Resource<Client>> {
         let state = self.enter()?;
-        let Some(granted) = granted(state, &key, Interface::HttpClient)? else { return Ok(Err(Error::Denied)) };
+        let Some((granted, opening)) = granted(state, &key, Interface::HttpClient)? else {
+            return Ok(Err(Error::Denied));
+        };
         let (resources, tenant) = (state.resources.clone(), state.op()?.keeper.tenant.clone());
         let opened = resources.http_client(&tenant, &granted.name, &granted.spec, granted.access).await;
         match opened {
-            Ok(client) => Ok(Ok(state.table.push(Client(client, key))?)),
-            Err(failure) => Ok(Err(failed(state, &key, failure))),
+            Ok(client) => {
+                opening.succeeded(state);
+                Ok(Ok(state.table.push(Client(client, key))?))
+            }
+            Err(failure) => {
+                opening.failed(state, &failure);
+                Ok(Err(failed(state, &key, failure)))
+            }
         }
     }
 }

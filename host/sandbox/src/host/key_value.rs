@@ -18,13 +18,13 @@ pub struct Bucket(KeyValueResource);
 impl Host for Doorway<'_, KeyValue> {
     async fn open(&mut self, key: String) -> Answer<Resource<Bucket>> {
         let state = self.enter()?;
-        let Some(granted) = granted(state, &key, Interface::KeyValue)? else { return Ok(Err(Error::Denied)) };
+        let Some((granted, opening)) = granted(state, &key, Interface::KeyValue)? else {
+            return Ok(Err(Error::Denied));
+        };
         let keeper = state.op()?.keeper.clone();
         let yard = |bucket: &_| keeper.inside.surroundings.artifacts.key_values(&keeper.tenant, bucket);
-        match state.resources.key_value(&granted.spec, granted.access, yard) {
-            Ok(bucket) => Ok(Ok(state.table.push(Bucket(bucket))?)),
-            Err(error) => Ok(Err(answer(state, error))),
-        }
+        let opened = state.resources.key_value(&granted.spec, granted.access, yard);
+        opening.handle(state, opened.map(Bucket))
     }
 }
 

@@ -30,11 +30,11 @@ fn told(version: ModelVersion) -> theirs::ModelVersion {
 impl Host for Doorway<'_, ModelRegistry> {
     async fn open(&mut self, key: String) -> Answer<Resource<Registry>> {
         let state = self.enter()?;
-        let Some(granted) = granted(state, &key, Interface::ModelRegistry)? else { return Ok(Err(Error::Denied)) };
-        match state.resources.model_registry(&granted.spec, granted.access) {
-            Ok(registry) => Ok(Ok(state.table.push(Registry(registry))?)),
-            Err(error) => Ok(Err(answer(state, error))),
-        }
+        let Some((granted, opening)) = granted(state, &key, Interface::ModelRegistry)? else {
+            return Ok(Err(Error::Denied));
+        };
+        let opened = state.resources.model_registry(&granted.spec, granted.access);
+        opening.handle(state, opened.map(Registry))
     }
 }
 

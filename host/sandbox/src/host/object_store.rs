@@ -19,11 +19,11 @@ pub struct Store(ObjectStoreResource);
 impl Host for Doorway<'_, ObjectStore> {
     async fn open(&mut self, key: String) -> Answer<Resource<Store>> {
         let state = self.enter()?;
-        let Some(granted) = granted(state, &key, Interface::ObjectStore)? else { return Ok(Err(Error::Denied)) };
-        match state.resources.object_store(&granted.spec, granted.access) {
-            Ok(store) => Ok(Ok(state.table.push(Store(store))?)),
-            Err(error) => Ok(Err(answer(state, error))),
-        }
+        let Some((granted, opening)) = granted(state, &key, Interface::ObjectStore)? else {
+            return Ok(Err(Error::Denied));
+        };
+        let opened = state.resources.object_store(&granted.spec, granted.access);
+        opening.handle(state, opened.map(Store))
     }
 }
 

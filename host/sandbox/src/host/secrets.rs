@@ -14,12 +14,18 @@ use crate::metadata::short;
 impl Host for Doorway<'_, Secrets> {
     async fn reveal(&mut self, key: String) -> Answer<Vec<u8>> {
         let state = self.enter()?;
-        let Some(granted) = granted(state, &key, Interface::Secrets)? else { return Ok(Err(Error::Denied)) };
+        let Some((granted, opening)) = granted(state, &key, Interface::Secrets)? else {
+            return Ok(Err(Error::Denied));
+        };
         let resources = state.resources.clone();
         let secret = match resources.secret(&granted.name, &granted.spec).await {
             Ok(secret) => secret,
-            Err(failure) => return Ok(Err(failed(state, &key, failure))),
+            Err(failure) => {
+                opening.failed(state, &failure);
+                return Ok(Err(failed(state, &key, failure)));
+            }
         };
+        opening.succeeded(state);
         let op = state.op()?.call.op.clone();
         let message = format!("the op `{op}` was shown the secret `{}`", granted.name);
         let metadata = vec![entry("key", &short(&key)), entry("secret", granted.name.as_str())];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use opyard_model::digest::Digest;
 use opyard_model::error::Code;
-use opyard_model::event::Level;
+use opyard_model::event::{Level, Stream};
 use opyard_model::time::Clock;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::{cli, clocks, random};
@@ -166,7 +166,7 @@ impl Pollable for Sleep {
 /// Standard output and error: whole lines become log lines. Not one of tokio's streams: those take memory for writes of
 /// nothing.
 struct Lines {
-    level: Level,
+    stream: Stream,
     outbox: Arc<Outbox>,
     line: Vec<u8>,
 }
@@ -174,7 +174,11 @@ struct Lines {
 impl Lines {
     fn end_line(&mut self) {
         if !self.line.is_empty() {
-            self.outbox.log(self.level, &String::from_utf8_lossy(&self.line), Vec::new());
+            let level = match self.stream {
+                Stream::Stdout => Level::Info,
+                Stream::Stderr => Level::Warning,
+            };
+            self.outbox.log((level, Some(self.stream)), &String::from_utf8_lossy(&self.line), Vec::new());
             self.line.clear();
         }
     }
@@ -262,9 +266,9 @@ pub(crate) fn add_to_linker(l: &mut Linker<HostState>) -> wasmtime::Result<()> {
 }
 
 impl Wasi<'_> {
-    fn lines(&mut self, level: Level) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(Lines { level, outbox: Arc::clone(&self.0.outbox), line: Vec::new() });
-        Ok(self.0.table.push(stream)?)
+    fn lines(&mut self, stream: Stream) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let lines: DynOutputStream = Box::new(Lines { stream, outbox: Arc::clone(&self.0.outbox), line: Vec::new() });
+        Ok(self.0.table.push(lines)?)
     }
 
     fn timer(&mut self, nanos: u64) -> wasmtime::Result<Resource<DynPollable>> {
@@ -371,13 +375,13 @@ impl cli::stdin::Host for Wasi<'_> {
 
 impl cli::stdout::Host for Wasi<'_> {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.lines(Level::Info)
+        self.lines(Stream::Stdout)
     }
 }
 
 impl cli::stderr::Host for Wasi<'_> {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.lines(Level::Warning)
+        self.lines(Stream::Stderr)
     }
 }
 

@@ -414,6 +414,7 @@ pub(crate) fn module(text: &str) -> Vec<u8> {
             }
         }
         package wasi:cli@0.2.0 {
+            interface stderr { use wasi:io/streams@0.2.0.{output-stream}; get-stderr: func() -> output-stream; }
             interface stdout { use wasi:io/streams@0.2.0.{output-stream}; get-stdout: func() -> output-stream; }
             interface exit { exit: func(status: result); }
             interface environment { get-arguments: func() -> list<string>; }
@@ -430,6 +431,7 @@ pub(crate) fn module(text: &str) -> Vec<u8> {
             import wasi:random/random@0.2.3;
             import wasi:clocks/monotonic-clock@0.2.0;
             import wasi:clocks/wall-clock@0.2.0;
+            import wasi:cli/stderr@0.2.0;
             import wasi:cli/stdout@0.2.0;
             import wasi:cli/exit@0.2.0;
             import wasi:cli/environment@0.2.0;

@@ -182,7 +182,8 @@ async fn describing_needs_nothing_and_takes_little() {
     let spinning = format!("{} (func $describe (result i32) (loop $l (br $l)) (i32.const 0))", execute("", ""));
     let digest = bench.load(component(&spinning)).await.unwrap().digest;
     let code = bench.describe(digest).await.unwrap_err().code;
-    assert!(matches!(code, Code::FuelExhausted | Code::CpuExceeded), "{code}");
+    // Which of its bounds is met first, a busy machine decides.
+    assert!(matches!(code, Code::FuelExhausted | Code::CpuExceeded | Code::WallExceeded), "{code}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

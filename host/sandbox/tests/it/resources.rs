@@ -1,9 +1,11 @@
 //! Resources: what was granted can be used, and nothing else.
 
 use opyard_model::component::Interface;
+use opyard_model::error::Code;
+use opyard_model::event::OpenedResource;
 use opyard_model::limits::{ByteSize, Limits};
 use opyard_model::plan::{Access, ResourceSpec};
-use opyard_model::step::{Call, GrantedResource, ResourceRight, Saying};
+use opyard_model::step::{Call, GrantedResource, InitStage, ResourceRight, Saying};
 use serde_json::json;
 
 use crate::harness::{Probe, name};
@@ -53,4 +55,36 @@ async fn an_optional_resource_that_was_not_granted_is_denied() {
     let came = probe.bench.request(Call::Op(Box::new(call)), Limits::default()).await;
     assert_eq!(probe.bench.json(&came.outputs()[0].1).await, json!(null));
     assert!(came.said.contains(&Saying::GrantDenied { key: "store".to_owned() }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_opening_of_each_resource_is_said_and_how_it_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = Probe::new().await;
+    let stages = |said: &[Saying]| -> Vec<_> {
+        let opened = said.iter().filter_map(|saying| match saying {
+            Saying::ResourceInit { resource, stage } => Some((resource.clone(), stage.clone())),
+            _ => None,
+        });
+        opened.collect()
+    };
+    let open = async |times: u32, url: &str| {
+        let mut call = probe.call("opens", json!({ "times": times }), Vec::new());
+        call.rights = vec![right(url, Access::Read)];
+        let came = probe.bench.request(Call::Op(Box::new(call)), Limits { events: 0, ..Limits::default() }).await;
+        stages(&came.said)
+    };
+    let opened = || OpenedResource { key: name("store"), name: name("raw"), through: Interface::ObjectStore };
+    let url = opyard_resources::file_url(folder.path()).unwrap();
+    // Not once a call: how often is the guest's to say.
+    assert_eq!(open(5, &url).await, [(opened(), InitStage::Started), (opened(), InitStage::Success)]);
+
+    let said = open(5, "nowhere:///").await;
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(said[0], (opened(), InitStage::Started));
+    let InitStage::Failure(failure) = &said[1].1 else { panic!("{said:?}") };
+    assert_eq!(failure.code, Code::ResourceUnavailable);
+
+    let came = probe.run("noop", json!({}), Vec::new()).await;
+    assert_eq!(stages(&came.said), [], "an op without resources has nothing to open");
 }

@@ -2,6 +2,7 @@
 
 use opyard_model::digest::Digest;
 use opyard_model::error::Code;
+use opyard_model::event::{Level, Stream};
 use opyard_model::limits::Limits;
 use opyard_model::step::{Call, Saying};
 
@@ -54,10 +55,17 @@ async fn what_is_printed_becomes_log_lines() {
     let bench = Bench::new();
     let came = bench.run_text(print, Limits::default()).await;
     let lines = came.said.iter().filter_map(|saying| match saying {
-        Saying::Log(line) => Some(line.message.as_str()),
+        Saying::Log(line) => Some((line.stream, line.message.as_str())),
         _ => None,
     });
-    assert_eq!(lines.collect::<Vec<_>>(), ["one", "tw\\u{1b}o", "three"]);
+    assert_eq!(lines.collect::<Vec<_>>(), ["one", "tw\\u{1b}o", "three"].map(|line| (Some(Stream::Stdout), line)));
+
+    let came = bench.run_text(&print.replace("stdout", "stderr"), Limits::default()).await;
+    let streams = came.said.iter().filter_map(|saying| match saying {
+        Saying::Log(line) => Some((line.stream, line.level)),
+        _ => None,
+    });
+    assert_eq!(streams.collect::<Vec<_>>(), [(Some(Stream::Stderr), Level::Warning); 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,7 +109,7 @@ pub fn output(name: &str, artifact: ArtifactRef) -> RunEvent {
 /// A step logs a line.
 #[must_use]
 pub fn logged(name: &str, message: &str) -> RunEvent {
-    let line = LogLine { level: Level::Info, message: message.to_owned(), fields: Vec::new() };
+    let line = LogLine { level: Level::Info, stream: None, message: message.to_owned(), fields: Vec::new() };
     RunEvent::Log { of: attempt(name), line }
 }
 

@@ -2,8 +2,9 @@
 
 use opyard_model::id::TenantId;
 
-/// Name and text of each view. `{v}` is the name of this query's hidden views, which show one tenant's rows.
-pub(crate) const VIEWS: [(&str, &str); 6] = [
+/// Name and text of each view. `{v}` is the name of this query's hidden views, which show one tenant's rows; `{asset}`,
+/// `{series}` and `{next:…}` are filled in by [`sql`].
+pub(crate) const VIEWS: [(&str, &str); 8] = [
     (
         "runs",
         "SELECT run, job, environment, status, {t:enqueued_at}, {t:started_at}, {t:ended_at},
@@ -59,22 +60,76 @@ pub(crate) const VIEWS: [(&str, &str); 6] = [
     ),
     (
         "metrics",
-        "SELECT run, step, {t:at}, payload ->> '$.point.name' AS name, payload ->> '$.point.value' AS value,
+        "SELECT run, id & 0xffffffff AS seq, step, {t:at}, at AS at_us, {series} AS name, payload ->> '$.point.value' AS value,
             payload ->> '$.point.step' AS series_step, payload ->> '$.from_memo' AS from_memo
-         FROM {v}_events WHERE {said} AND kind = 'metric'",
+         FROM {v}_said WHERE kind = 'metric'",
+    ),
+    (
+        "series",
+        "WITH RECURSIVE names(name) AS (
+            SELECT {next:series:metric:}
+            UNION ALL
+            SELECT {next:series:metric:AND {series} > names.name} FROM names WHERE names.name IS NOT NULL
+         )
+         SELECT names.name, last.run, last.step, {t:last.at}, last.at AS at_us, last.payload ->> '$.point.value' AS value,
+            last.payload ->> '$.point.step' AS series_step
+         FROM names JOIN {v}_events AS last ON last.id = (
+            SELECT id FROM {v}_said WHERE kind = 'metric' AND {series} = names.name ORDER BY at DESC, id DESC LIMIT 1
+         )",
     ),
     (
         "asset_events",
-        "SELECT run, step, {t:at}, substr(kind, 7) AS kind, payload -> '$.asset.asset_key' AS asset_key,
+        "SELECT run, id & 0xffffffff AS seq, step, {t:at}, at AS at_us, 'materialization' AS kind, {asset} AS asset_key,
             payload ->> '$.asset.partition' AS partition, payload ->> '$.asset.description' AS description,
             payload -> '$.asset.metadata' AS metadata, payload -> '$.asset.tags' AS tags,
             payload ->> '$.from_memo' AS from_memo
-         FROM {v}_events WHERE {said} AND kind <> 'metric'",
+         FROM {v}_said WHERE kind = 'asset_materialization'
+         UNION ALL
+         SELECT run, id & 0xffffffff, step, {t:at}, at, 'observation', {asset}, payload ->> '$.asset.partition',
+            payload ->> '$.asset.description', payload -> '$.asset.metadata', payload -> '$.asset.tags',
+            payload ->> '$.from_memo'
+         FROM {v}_said WHERE kind = 'asset_observation'",
+    ),
+    (
+        "assets",
+        "WITH RECURSIVE keys(asset_key) AS (
+            SELECT (SELECT min(next) FROM (
+                SELECT {next:asset:asset_materialization:} AS next UNION ALL SELECT {next:asset:asset_observation:}))
+            UNION ALL
+            SELECT (SELECT min(next) FROM (
+                SELECT {next:asset:asset_materialization:AND {asset} > keys.asset_key} AS next
+                UNION ALL SELECT {next:asset:asset_observation:AND {asset} > keys.asset_key}))
+            FROM keys WHERE keys.asset_key IS NOT NULL
+         )
+         SELECT keys.asset_key, last.run, last.step, {t:last.at}, last.at AS at_us, substr(last.kind, 7) AS kind,
+            last.payload ->> '$.asset.partition' AS partition, last.payload ->> '$.asset.description' AS description,
+            last.payload -> '$.asset.metadata' AS metadata
+         FROM keys JOIN {v}_events AS last ON last.id = (
+            SELECT id FROM (
+                SELECT * FROM (SELECT id, at FROM {v}_said WHERE kind = 'asset_materialization'
+                    AND {asset} = keys.asset_key ORDER BY at DESC, id DESC LIMIT 1)
+                UNION ALL
+                SELECT * FROM (SELECT id, at FROM {v}_said WHERE kind = 'asset_observation'
+                    AND {asset} = keys.asset_key ORDER BY at DESC, id DESC LIMIT 1)
+            ) ORDER BY at DESC, id DESC LIMIT 1
+         )",
     ),
 ];
 
-/// The condition of the index over these kinds, word by word.
-const SAID: &str = "kind IN ('metric', 'asset_materialization', 'asset_observation')";
+/// The key of an asset event, as the indices over them have it, word by word.
+const ASSET: &str = "payload -> '$.asset.asset_key'";
+/// The series of a metric, likewise.
+const SERIES: &str = "payload ->> '$.point.name'";
+
+/// Assets and series by name, in the order of their events: so that a look at one, or at the latest of each, reads none of
+/// the others. Added to databases that were made before. SQLite keeps them: a program that does not know them feeds them too.
+pub(crate) const INDICES: &str = "
+CREATE INDEX IF NOT EXISTS events_materialized ON events (payload -> '$.asset.asset_key', at)
+    WHERE kind = 'asset_materialization';
+CREATE INDEX IF NOT EXISTS events_observed ON events (payload -> '$.asset.asset_key', at)
+    WHERE kind = 'asset_observation';
+CREATE INDEX IF NOT EXISTS events_measured ON events (payload ->> '$.point.name', at) WHERE kind = 'metric';
+";
 
 /// Tables that no view is named like.
 const HIDDEN: [&str; 5] = ["memo", "memo_claims", "objects", "requests", "upkeep"];
@@ -101,17 +156,35 @@ pub(crate) fn sql(secret: &str, tenant: &TenantId) -> String {
                 e.generation, e.attempt, e.code, e.payload
             FROM main.runs AS r JOIN main.events AS e
                 ON e.id BETWEEN r.run_no << 32 AND (r.run_no << 32) + 0xffffffff AND r.run_no = e.id >> 32
+            WHERE r.tenant = '{tenant}' AND e.kind > '';
+         CREATE TEMP VIEW {secret}_said AS
+            SELECT r.run, e.id, e.at, e.kind, e.step || coalesce(e.mapping, '') AS step, e.payload
+            FROM main.events AS e CROSS JOIN main.runs AS r ON r.run_no = e.id >> 32
             WHERE r.tenant = '{tenant}' AND e.kind > '';"
     );
     for (name, text) in VIEWS {
-        let mut text = text.replace("{v}", secret).replace("{said}", SAID);
-        while let Some(start) = text.find("{t:") {
-            let end = start + text[start..].find('}').unwrap_or(0);
-            let column = text[start + 3..end].to_owned();
-            let moment = format!("strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1e6, 'unixepoch') AS {column}");
-            text.replace_range(start..=end, &moment);
-        }
-        sql.push_str(&format!("CREATE TEMP VIEW {name} AS {text};"));
+        let text = text.replace("{asset}", ASSET).replace("{series}", SERIES);
+        let text = filled(text, "{next:", |place| {
+            let mut parts = place.splitn(3, ':');
+            let mut part = || parts.next().unwrap_or_default();
+            let (key, kind, after) = (if part() == "asset" { ASSET } else { SERIES }, part(), part());
+            format!("(SELECT {key} FROM {{v}}_said WHERE kind = '{kind}' {after} ORDER BY {key} LIMIT 1)")
+        });
+        let text = filled(text, "{t:", |column| {
+            let name = column.rsplit('.').next().unwrap_or(column);
+            format!("strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1e6, 'unixepoch') AS {name}")
+        });
+        sql.push_str(&format!("CREATE TEMP VIEW {name} AS {};", text.replace("{v}", secret)));
     }
     sql
+}
+
+/// `text` with each place that starts with `mark` and ends with `}` filled in.
+fn filled(mut text: String, mark: &str, fill: impl Fn(&str) -> String) -> String {
+    while let Some(start) = text.find(mark) {
+        let end = start + text[start..].find('}').unwrap_or(0);
+        let filling = fill(&text[start + mark.len()..end]);
+        text.replace_range(start..=end, &filling);
+    }
+    text
 }

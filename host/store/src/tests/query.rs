@@ -85,6 +85,11 @@ async fn the_views_say_what_happened() {
         [[json!("materialization"), json!("model")]]
     );
     assert_eq!(
+        ask("SELECT asset_key, kind, step, at_us - (SELECT min(at_us) FROM events) FROM assets").await,
+        [[json!(r#"["penguins","model"]"#), json!("materialization"), json!("fit"), json!(3_000)]]
+    );
+    assert_eq!(ask("SELECT name, value, step FROM series").await, [[json!("accuracy"), json!(0.97), json!("fit")]]);
+    assert_eq!(
         ask("SELECT count(*), min(seq), max(seq), min(at) FROM events").await,
         [[json!(11), json!(1), json!(11), json!("2026-11-23T04:47:00.000Z")]]
     );
@@ -216,4 +221,74 @@ fn every_view_and_column_is_documented() {
             assert!(section.contains(&format!("| `{column}` |")), "{view}.{column}");
         }
     }
+}
+
+/// The latest of each asset and series, and the history of one, are found by the indices, however long the log is.
+#[test]
+fn assets_and_series_are_found_without_reading_the_log() {
+    let connection = rusqlite::Connection::open_in_memory().unwrap();
+    crate::sqlite::schema::create_for_test(&connection);
+    connection.execute_batch(&views::sql("v1", &opyard_model::id::TenantId::default())).unwrap();
+    for sql in [
+        "SELECT * FROM assets LIMIT 5",
+        "SELECT * FROM series LIMIT 5",
+        r#"SELECT * FROM asset_events WHERE asset_key = '["a"]' ORDER BY at_us DESC, seq DESC LIMIT 5"#,
+        "SELECT * FROM metrics WHERE name = 'loss' ORDER BY at_us DESC, seq DESC LIMIT 5",
+    ] {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines: Vec<String> = statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        let events: Vec<_> = lines.iter().filter(|line| line.contains(" e ") || line.contains(" events ")).collect();
+        assert!(!events.is_empty(), "{lines:?}");
+        for line in events {
+            let by_name = ["events_materialized", "events_observed", "events_measured"];
+            let found = by_name.iter().any(|index| line.contains(index)) || line.contains("(rowid=?)");
+            assert!(found, "{sql}: {line}\n{}", lines.join("\n"));
+        }
+    }
+}
+
+/// Whatever is said, in whatever order it is committed: the views are folds of the log.
+#[tokio::test]
+async fn the_latest_of_each_asset_is_a_fold_of_the_log() {
+    let yard = Yard::new("file:");
+    let (tenant, other) = (yard.tenant("a"), yard.tenant("b"));
+    let mut latest: std::collections::BTreeMap<String, (i64, &str)> = std::collections::BTreeMap::new();
+    for (who, salt) in [(&tenant, 1_u64), (&other, 7)] {
+        let plan = who.artifacts().put(b"{}".as_slice().into()).await.unwrap().artifact;
+        for nth in 1..=4_u8 {
+            let mut events = vec![(at(0), enqueued(plan, 1)), (at(1), RunEvent::RunStart), (at(2), started("fit"))];
+            for said in 0..40_i64 {
+                // Runs overlap in time, and end in another order than they began in.
+                let hash = (u64::from(nth) * 40 + said.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ salt) >> 40;
+                let moment = 1_000 * said + i64::from((nth * 7) % 5) * 13;
+                let key = vec!["lake".to_owned(), format!("t'{}", hash % 5)];
+                let asset = AssetEvent {
+                    asset_key: key.clone(),
+                    partition: None,
+                    description: None,
+                    metadata: Vec::new(),
+                    tags: Vec::new(),
+                };
+                let (of, from_memo) = (attempt("fit"), false);
+                let (event, kind) = match hash % 3 {
+                    0 => (RunEvent::AssetObservation { of, asset, from_memo }, "observation"),
+                    _ => (RunEvent::AssetMaterialization { of, asset, from_memo }, "materialization"),
+                };
+                events.push((at(moment), event));
+                if salt == 1 {
+                    let entry = latest.entry(serde_json::to_string(&key).unwrap()).or_insert((i64::MIN, kind));
+                    if moment >= entry.0 {
+                        *entry = (moment, kind);
+                    }
+                }
+            }
+            who.events().append(run(nth.into()), 0, events).await.unwrap().durable.wait().await.unwrap();
+        }
+    }
+    let zero = at(0).as_micros();
+    let seen = tenant.query("SELECT asset_key, at_us, kind FROM assets", QueryLimits::default()).await.unwrap();
+    let expected: Vec<_> =
+        latest.iter().map(|(key, (moment, kind))| vec![json!(key), json!(zero + moment), json!(kind)]).collect();
+    assert_eq!(seen.rows, expected);
+    yard.store.close().await;
 }
