@@ -159,10 +159,10 @@ fn go_on(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
         actions.push(Action::LookUp(look_up));
     }
     let Choice { start, ask } = choose(state, outlook);
-    actions.extend(start.into_iter().map(Action::Start));
     if !ask.is_empty() {
         actions.push(Action::Ask(ask));
     }
+    actions.extend(start.into_iter().map(Action::Start));
     actions.extend(wake);
     actions
 }

@@ -116,6 +116,11 @@ impl Engine {
     pub async fn drive(&self, run: RunId, mut cancel: CancelRequest) -> Result<RunEnd, EngineError> {
         let (plan, tags) = self.enqueued(run).await?;
         let whose = Whose { tenant: self.tenant.clone(), run, tags };
+        let uses_pools = uses_pools(&plan);
+        if uses_pools {
+            // Whoever drove it in this process, and was stopped in the middle, gave nothing back.
+            let _ = self.pools.release_run(run, false).await;
+        }
         let mut canceled = None;
         let (mut refolds, mut reached) = (0, 0);
         loop {
@@ -127,7 +132,7 @@ impl Engine {
             let end = session.go(&mut cancel, &mut canceled).await;
             // Before anything is folded again, whatever was started from what is not on disk has to be gone.
             session.tasks.shut_down().await;
-            if uses_pools(&plan) {
+            if uses_pools {
                 // One that is driven on keeps its turn; what its steps held is asked for anew. What is not given back now
                 // ends with its lease.
                 let _ = self.pools.release_run(run, end.is_ok()).await;

@@ -14,7 +14,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use opyard_model::id::{Name, RunId, StepKey};
 use opyard_model::time::Timestamp;
-use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::error::StoreError;
@@ -29,8 +28,7 @@ pub const POLL: Duration = Duration::from_millis(500);
 pub const STEP_OF_PRIORITY: Duration = Duration::from_secs(60);
 
 /// Names a pool of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolKey(String);
 
 impl PoolKey {
@@ -78,7 +76,7 @@ impl fmt::Display for PoolKey {
 }
 
 /// Who holds a slot, or waits for one: a run as a whole, or a step of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claimant {
     /// The run.
     pub run: RunId,
@@ -98,17 +96,16 @@ pub struct SlotRequest {
 }
 
 /// A slot that is held, or waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     /// By whom.
-    #[serde(flatten)]
     pub by: Claimant,
     /// Since when.
     pub since: Timestamp,
 }
 
 /// A pool as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolStatus {
     /// The pool.
     pub pool: PoolKey,

@@ -26,8 +26,8 @@ fn a_slot_is_waited_for_and_freed_when_its_holder_is_killed() {
         "opyard: 1\ncomponents:\n  probe: { path: \"{{probe}}\" }\n\
          pools: { db: { limit: 1 } }\nrun_queue: { tag_limits: [ { key: alone, limit: 1 } ] }\njobs:\n  \
          holds:\n    steps:\n      a: { op: probe.spin, pool: db, limits: { fuel: 1000000000000 } }\n  \
-         wants:\n    steps:\n      b: { op: probe.noop, inputs: { after: [] }, pool: db }\n  \
-         alone:\n    tags: { alone: please }\n    steps:\n      c: { op: probe.noop, inputs: { after: [] }, pool: db }\n",
+         wants:\n    steps:\n      b: { op: probe.const, config: { value: 1 }, pool: db }\n  \
+         alone:\n    tags: { alone: please }\n    steps:\n      c: { op: probe.const, config: { value: 2 }, pool: db }\n",
     );
     project.expect(&["check"], 0);
     let mut holds = spawn(&project, "holds");

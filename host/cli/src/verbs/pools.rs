@@ -31,7 +31,7 @@ fn told(pool: &PoolStatus) -> serde_json::Value {
         slots.iter().map(slot).collect()
     };
     json!({
-        "pool": pool.pool, "limit": pool.limit, "held": slots(&pool.held), "waiting": slots(&pool.waiting),
+        "pool": pool.pool.as_str(), "limit": pool.limit, "held": slots(&pool.held), "waiting": slots(&pool.waiting),
     })
 }
 

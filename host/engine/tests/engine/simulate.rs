@@ -203,12 +203,14 @@ impl<'a> Simulation<'a> {
     /// A step starts within the limits by tag, and before it whatever has a higher priority and could start as well.
     fn check_turn(&self, id: &InstanceId) {
         let plan = self.state.plan();
+        // Whoever has asked for a slot, or holds one, is as good as running.
+        let seated = self.seats.asked.iter().chain(&self.seats.held).filter_map(Seat::step);
+        let taken: HashSet<&InstanceId> = self.running.keys().chain(seated).collect();
         let fits = |id: &InstanceId| {
             plan.policy.tag_limits.iter().all(|limit| {
                 let of = |id: &InstanceId| limit.group(&plan.step(id.step).tags);
-                of(id).is_none_or(|group| {
-                    self.running.keys().filter(|other| of(other) == Some(group)).count() < limit.limit as usize
-                })
+                let beside = |group| taken.iter().filter(|other| **other != id && of(other) == Some(group)).count();
+                of(id).is_none_or(|group| beside(group) < limit.limit as usize)
             })
         };
         assert!(fits(id), "{id:?} starts beyond a limit");

@@ -213,7 +213,8 @@ impl Pools for SqlitePools {
                 let pools: Vec<_> = request.pools.iter().map(|(pool, _)| pool.clone()).collect();
                 let (mut book, dead) = read(transaction, (shared, &tenant), &pools, now)?;
                 // What a former owner of the run held is its new owner's, unless somebody was faster.
-                let (mine, dead): (Vec<_>, Vec<_>) = dead.into_iter().partition(|row| row.by == request.by);
+                let is_mine = |row: &Row| row.by == request.by && row.until > now;
+                let (mine, dead): (Vec<_>, Vec<_>) = dead.into_iter().partition(is_mine);
                 book.rows.extend(mine);
                 let asked = book.ask(&request, Now { process: &shared.process, at: now });
                 write(transaction, &tenant, &request, (&book, &asked, &dead))

@@ -145,10 +145,10 @@ async fn play(pools: [&dyn Pools; 2], clock: &StillClock, ops: Vec<Op>) {
     // Whoever goes on asking gets there, if those who hold let go.
     let mut open: BTreeSet<u8> = (0..CLAIMANTS).collect();
     for round in 0.. {
-        assert!(round <= CLAIMANTS, "{open:?} starve");
         if open.is_empty() {
             break;
         }
+        assert!(round <= CLAIMANTS, "{open:?} starve");
         for who in open.clone() {
             if of(who).ask(&request(who)).await.unwrap() {
                 of(who).release(&[claimant(who)]).await.unwrap();
