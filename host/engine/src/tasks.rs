@@ -17,6 +17,8 @@ use opyard_store::event_log::Durable;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::decide::Seat;
+
 /// One try of one step of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Try {
@@ -52,6 +54,14 @@ pub(crate) enum News {
         /// The checks of types that were made anew.
         checked: Vec<TypeChecked>,
         handled: Vec<Handled>,
+    },
+    /// A slot is held.
+    Seated {
+        seat: Seat,
+    },
+    /// A slot is not to be had now: it is waited for.
+    Waits {
+        seat: Seat,
     },
     /// Not found; `claimed` when the run holds the key from now on.
     MemoMissed {
@@ -171,6 +181,11 @@ impl Tasks {
             // Told like any other task that panics.
             Err(panic) => Some(self.set.spawn(async move { resume_unwind(panic) })),
         }
+    }
+
+    /// Waits for something until it is told not to.
+    pub(crate) fn wait(&mut self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.set.spawn(work)
     }
 
     /// No step of the run is running.

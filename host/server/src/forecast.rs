@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use opyard_engine::decide::{Action, Outlook, decide};
+use opyard_engine::decide::{Action, Outlook, Seat, Seats, decide};
 use opyard_engine::{EngineError, memo_question};
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Recorded, RunEvent};
@@ -112,9 +112,12 @@ impl Rehearsal<'_> {
             parent: None,
             root: None,
         })?;
+        // Whoever needs a slot has it: what is foretold does not depend on who else runs.
+        let seats = Seats { held: [Seat::Run].into(), ..Seats::default() };
         loop {
             let nothing = HashSet::new();
-            let outlook = Outlook { now: Timestamp::from_micros(0), asked: &nothing, slots: usize::MAX };
+            let now = Timestamp::from_micros(0);
+            let outlook = Outlook { now, asked: &nothing, slots: usize::MAX, seats: &seats };
             let actions = decide(&self.state, outlook);
             if actions.is_empty() {
                 return Ok(());
@@ -124,6 +127,7 @@ impl Rehearsal<'_> {
                     Action::Append(events) => events.into_iter().try_for_each(|event| self.fold(event))?,
                     Action::LookUp(ids) => self.look_up(ids).await?,
                     Action::Start(id) => self.pretend(&id)?,
+                    Action::Ask(seats) => seats.iter().filter_map(Seat::step).try_for_each(|id| self.pretend(id))?,
                     Action::Stop(_) | Action::WakeAt(_) => {}
                 }
             }

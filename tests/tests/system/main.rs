@@ -15,6 +15,7 @@ mod layering;
 mod network;
 mod op_tests;
 mod penguins;
+mod pools;
 mod stateful;
 mod upkeep;
 mod workflows;

@@ -12,8 +12,8 @@ use opyard_model::id::{MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{
-    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, Source, Step, StepInput, StepIx, StepOutput, TagLimit,
-    TagValues, Trigger,
+    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, RunQueue, Source, Step, StepInput, StepIx, StepOutput,
+    TagLimit, TagValues, Trigger,
 };
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::value::{ArtifactRef, ValueRef, Yielded};
@@ -60,6 +60,7 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         uses_execution: false,
         memo: Memo::Sound,
         priority: 0,
+        pool: None,
         tags: BTreeMap::new(),
     }
 }
@@ -76,6 +77,8 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         types: BTreeMap::new(),
         on_failure: FailurePolicy::GoOn,
         policy: RunPolicy::default(),
+        pools: BTreeMap::new(),
+        run_queue: RunQueue::default(),
         settings: Vec::new(),
         reuse: Vec::new(),
     }
@@ -287,6 +290,9 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
     };
     let most = words.below(3) as u32;
     made.priority = words.below(7) as i32 - 3;
+    if words.one_in(4) {
+        made.pool = Some(name("db"));
+    }
     if words.one_in(3) {
         made.tags.insert("kind".into(), ["a", "b"][words.below(2)].into());
     }
@@ -317,7 +323,8 @@ pub(crate) fn plans(most: usize) -> impl Strategy<Value = (Plan, Scripts)> {
         }
         let on_failure = if fail_fast { FailurePolicy::FailFast } else { FailurePolicy::GoOn };
         let policy = RunPolicy { tag_limits, ..RunPolicy::default() };
-        (Plan { on_failure, policy, ..plan(steps) }, scripts)
+        let pools = BTreeMap::from([(name("db"), 2)]);
+        (Plan { on_failure, policy, pools, ..plan(steps) }, scripts)
     })
 }
 

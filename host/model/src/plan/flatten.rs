@@ -264,6 +264,7 @@ impl<'a> Builder<'a> {
             uses_execution: site.op.uses_execution,
             memo: bound.memo,
             priority: site.definition.priority,
+            pool: self.pool(site.definition),
             tags,
         }
     }

@@ -35,7 +35,7 @@ pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use policy::{
     CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy,
-    TagLimit, TagValues,
+    RunQueue, TagLimit, TagValues,
 };
 pub use types::TypeCheck;
 
@@ -390,6 +390,9 @@ pub struct Step {
     /// Of the steps that could start, those with the highest go first. In [`PRIORITIES`].
     #[serde(default, skip_serializing_if = "policy::is_zero")]
     pub priority: i32,
+    /// The pool of which it holds a slot while it runs, a name of [`Plan::pools`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Name>,
     /// Tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -464,6 +467,12 @@ pub struct Plan {
     /// What holds for the run as a whole.
     #[serde(default, skip_serializing_if = "RunPolicy::is_default")]
     pub policy: RunPolicy,
+    /// The slots of the pools that steps are in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<Name, u32>,
+    /// What runs side by side with it.
+    #[serde(default, skip_serializing_if = "RunQueue::is_default")]
+    pub run_queue: RunQueue,
     /// The settings of the launch, in order: what was laid over the definitions' configs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<RecordedSetting>,

@@ -67,6 +67,10 @@ impl RunState {
                 self.expect_status(&[Some(RunStatus::Canceling)])?;
                 self.expect(self.unfinished == 0, "steps are open")?;
             }
+            RunEvent::StepWaiting { step, generation, .. } => {
+                self.expect_status(&[Some(RunStatus::Started)])?;
+                self.ready_at(step, *generation, MemoStanding::Run)?;
+            }
             RunEvent::StepStart { of } => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
                 let id = self.at_attempt(of)?;
