@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use super::reading::{Reading, short};
 use super::tree::{Node, read};
 use super::{
-    Body, Definitions, Feed, Flow, GivenLimits, GrantEntry, GrantedKey, InputDefinition, IoManagerChoice, Job, Located,
-    Named, StepDefinition, Table,
+    Body, Definitions, Feed, Flow, GivenLimits, GrantEntry, GrantedKey, InputDefinition, IoManagerChoice, Job,
+    JobPolicy, Located, Named, StepDefinition, Table,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::digest::Digest;
 use crate::error::Code;
 use crate::id::{MediaType, Name};
 use crate::json::CanonicalJson;
-use crate::plan::{FailurePolicy, IoManagerSpec, ResourceSpec};
+use crate::plan::{IoManagerSpec, ResourceSpec, RunQueue};
 use crate::secret::SecretSpec;
 
 /// Most cases of one file.
@@ -222,6 +222,8 @@ impl OpTestFile {
             types: Vec::new(),
             after: Vec::new(),
             when: None,
+            priority: 0,
+            pool: None,
             tags: BTreeMap::new(),
             memo: None,
         };
@@ -231,7 +233,7 @@ impl OpTestFile {
             description: None,
             tags: BTreeMap::new(),
             flow,
-            on_failure: FailurePolicy::GoOn,
+            policy: JobPolicy::default(),
             retry: None,
             limits: GivenLimits::default(),
         };
@@ -272,6 +274,8 @@ impl OpTestFile {
             environments: Table::default(),
             schedules: Table::default(),
             secrets,
+            pools: Table::default(),
+            run_queue: RunQueue::default(),
         }
     }
 
