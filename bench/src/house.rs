@@ -28,7 +28,7 @@ pub(crate) fn python_probe() -> Option<PathBuf> {
     guest("pyprobe").canonicalize().ok()
 }
 
-fn guest(name: &str) -> PathBuf {
+pub(crate) fn guest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(name).with_extension("wasm")
 }
 

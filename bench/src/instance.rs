@@ -120,7 +120,6 @@ fn request(tenant: TenantId, component: ComponentDigest) -> Result<StepRequest> 
         component,
         op: Name::new("noop")?,
         config: CanonicalJson::empty_object(),
-        mapping_key: None,
         inputs: Vec::new(),
         unchecked: Vec::new(),
         outputs: Vec::new(),

@@ -6,6 +6,7 @@ mod bare;
 mod flow;
 mod house;
 mod instance;
+mod map;
 mod meter;
 mod start;
 mod steps;
@@ -44,6 +45,9 @@ enum Part {
     /// Runs one chain, and prints what it took.
     #[command(hide = true)]
     Alone { steps: usize },
+    /// Runs one map, and prints what it took.
+    #[command(hide = true)]
+    Mapped { items: usize },
     /// Enters a guest as soon as can be, and prints when that was.
     #[command(hide = true)]
     FirstInstruction { code: PathBuf },
@@ -55,6 +59,8 @@ enum Group {
     Chain,
     Fan,
     Scale,
+    Map,
+    Table,
     Instance,
     Start,
     Flow,
@@ -66,6 +72,8 @@ impl Group {
             Self::Chain => steps::CHAIN_ROWS,
             Self::Fan => steps::FAN_ROWS,
             Self::Scale => steps::SCALE_ROWS,
+            Self::Map => map::MAP_ROWS,
+            Self::Table => map::TABLE_ROWS,
             Self::Instance => instance::ROWS,
             Self::Start => start::ROWS,
             Self::Flow => flow::ROWS,
@@ -80,6 +88,11 @@ impl Group {
                 let alone = |steps: usize| apart(&["alone", &steps.to_string()]);
                 steps::scale(&alone(steps::LENGTHS[0])?, &alone(steps::LENGTHS[1])?)
             }
+            Self::Map => {
+                let mapped = |items: usize| apart(&["mapped", &items.to_string()]);
+                map::compare(&mapped(map::ITEMS[0])?, &mapped(map::ITEMS[1])?)
+            }
+            Self::Table => map::table().await,
             Self::Instance => instance::measure().await,
             Self::Start => start::measure().await,
             Self::Flow => flow::measure().await,
@@ -104,6 +117,9 @@ fn run() -> Result<ExitCode> {
         Some(Part::Group { group }) => print(&serde_json::to_string(&runtime.block_on(Box::pin(group.measure()))?)?),
         Some(Part::Alone { steps }) => {
             print(&serde_json::to_string(&runtime.block_on(Box::pin(steps::alone(steps)))?)?)
+        }
+        Some(Part::Mapped { items }) => {
+            print(&serde_json::to_string(&runtime.block_on(Box::pin(map::mapped(items)))?)?)
         }
         Some(Part::FirstInstruction { code }) => {
             print(&runtime.block_on(start::first_instruction(&code))?.as_micros().to_string());

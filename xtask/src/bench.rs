@@ -10,7 +10,7 @@ use crate::{guests, process, python, root};
 /// Builds the components that are measured, the binary and the measuring program in the release profile, and measures.
 pub(crate) fn run(check: bool, words: &[String]) -> Result<()> {
     let root = root();
-    guests::run(Choice::Auto, &["probe".to_owned()])?;
+    guests::run(Choice::Auto, &["probe", "penguins", "table_types"].map(str::to_owned))?;
     python::build()?;
     // Together: apart, they would have their libraries built with different features, twice.
     let packages = ["--package", "opyard-cli", "--package", "opyard-bench"];

@@ -10,7 +10,7 @@ mod stateful;
 
 use forbidden::{busy, fail, hog, panics, retry_then, spin, unlisted};
 use measured::{drain, next, pour};
-use network::{fetch, may_reveal, peek, post_large, reveal_secret};
+use network::{blab, fetch, may_reveal, peek, post_large, reveal_secret};
 use plain::{add, big, constant, digest, echo, noop, relay, text};
 use said::{chatty, log_all, who};
 use shapes::{branch, fallback, fan, item, join, listed, maybe, opens, probe_many, reads_twice, stored, touch};
@@ -18,7 +18,7 @@ use stateful::{count_up, keep, load_model, register_model, remembers};
 
 opyard_guest::component! {
     ops: [
-        add, big, branch, busy, chatty, constant, count_up, digest, drain, echo, fail, fallback, fan, fetch, hog,
+        add, big, blab, branch, busy, chatty, constant, count_up, digest, drain, echo, fail, fallback, fan, fetch, hog,
         item, join, keep, listed, load_model, log_all, may_reveal, maybe, next, noop, opens, panics, peek, post_large, pour,
         probe_many, reads_twice, register_model, relay, remembers, retry_then, reveal_secret, spin, stored, text,
         touch, unlisted, who,

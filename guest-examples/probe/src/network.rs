@@ -1,11 +1,13 @@
 //! HTTP and secrets: what was granted, and what is refused.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
+use opyard_guest::events::{self, Asset};
 use opyard_guest::http::{Request, Response};
+use opyard_guest::metadata::entry;
 use opyard_guest::resource::ResourceError;
-use opyard_guest::{Failure, HttpClient, Json, Secret, op};
+use opyard_guest::{Failure, HttpClient, Json, MetadataValue, Retry, Secret, Writer, op};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -117,6 +119,58 @@ pub(crate) struct Reveal {
 pub(crate) fn reveal_secret(token: Secret, config: Reveal) -> Json<Value> {
     let text = token.text().unwrap_or_default();
     Json::new(if config.aloud { json!(text) } else { json!(token.bytes().len()) })
+}
+
+/// How an op that gives a secret away ends.
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ending {
+    /// It succeeds.
+    Success,
+    /// It fails, and says why.
+    Failure,
+    /// It asks for another try.
+    Retry,
+    /// It panics.
+    Panic,
+}
+
+/// What `blab` does.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Blab {
+    ending: Ending,
+}
+
+/// Says a secret wherever an op can say something.
+#[op]
+pub(crate) fn blab(token: Secret, config: Blab, mut result: Writer) -> Result<(), Failure> {
+    let secret = token.text().unwrap_or_default();
+    let hex: String = token.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    events::log(
+        events::Level::Info,
+        &format!("it is {secret}"),
+        &[events::field(secret, &json!([secret, { "hex": hex }]))],
+    );
+    events::progress(1, None, Some(secret));
+    events::metric(secret, 1.0);
+    Asset::new([secret]).description(secret).with_metadata(secret, secret).tag(secret, secret).observe();
+    events::expect(
+        secret,
+        true,
+        Some(&hex),
+        vec![entry("table", MetadataValue::table(&[(secret, "text")], [vec![json!(secret)]]))],
+    );
+    result.add_metadata(secret, hex.as_str())?;
+    match config.ending {
+        Ending::Success => {
+            result.write_all(secret.as_bytes())?;
+            result.commit()
+        }
+        Ending::Failure => Err(Failure::new(format!("no {secret}")).with_metadata(secret, hex)),
+        Ending::Retry => Err(Retry::new(secret).into()),
+        Ending::Panic => panic!("{secret}"),
+    }
 }
 
 /// Asks for a secret that it never listed: a trap, whatever the component imports for its other ops.

@@ -73,6 +73,25 @@ pub(crate) fn chapters(
     Ok(Matter { front: filled(parts.front), back: filled(parts.back) })
 }
 
+/// Divides a text into its paragraphs: `p-001`, `p-002` and so on. Blank lines stand between them.
+#[op]
+pub(crate) fn paragraphs(
+    text: Text,
+    /// The text of each paragraph.
+    paragraph: Dynamic<Text>,
+) -> Result<(), Failure> {
+    for (index, text) in split(&text).enumerate() {
+        paragraph.emit(&format!("p-{:03}", index + 1), Text::new(text))?;
+    }
+    Ok(())
+}
+
+fn split(text: &str) -> impl Iterator<Item = String> {
+    let lines: Vec<_> = text.lines().collect();
+    let paragraphs: Vec<_> = lines.split(|line| line.trim().is_empty()).map(|lines| lines.join("\n")).collect();
+    paragraphs.into_iter().filter(|paragraph| !paragraph.is_empty())
+}
+
 #[derive(Debug, Default)]
 struct Parts {
     front: String,
@@ -102,6 +121,13 @@ fn divide(book: &str, heading: &str, end: &str) -> Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paragraphs_are_what_stands_between_blank_lines() {
+        let found: Vec<_> = split("\n\none\ntwo\r\n  \nthree\n\n").collect();
+        assert_eq!(found, ["one\ntwo", "three"]);
+        assert_eq!(split(" \n\n").count(), 0);
+    }
 
     #[test]
     fn a_book_is_all_its_parts() {

@@ -3,7 +3,7 @@
 mod book;
 mod words;
 
-use book::{chapters, read_text};
+use book::{chapters, paragraphs, read_text};
 use words::{merge, stats, summary, top_words};
 
-opyard_guest::component! { ops: [read_text, chapters, stats, merge, top_words, summary] }
+opyard_guest::component! { ops: [read_text, chapters, paragraphs, stats, merge, top_words, summary] }

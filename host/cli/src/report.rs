@@ -8,11 +8,11 @@ use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
     AssetEvent, Attempt, Expectation, Level, MetricPoint, Progress, Recorded, RunEvent, RunStatus, SkipReason,
 };
-use opyard_server::model::id::{MappingKey, Name, RunId, StepKey};
+use opyard_server::model::id::{MappingKey, Name, RunId, StepKey, StepPath};
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Usage;
 use opyard_server::model::metadata::MetadataEntry;
-use opyard_server::model::plan::{IoManagerSpec, Plan};
+use opyard_server::model::plan::{IoManagerSpec, LatestOutput, Plan};
 use opyard_server::model::time::Timestamp;
 use opyard_server::model::value::Yielded;
 
@@ -131,7 +131,7 @@ impl StepReport {
     }
 
     fn yielded(&mut self, output: &Yielded) {
-        let name = (output.port.clone(), output.value.mapping_key.clone());
+        let name = (output.port.clone(), output.value.item_of(&self.key.mapping).cloned());
         if output.value.metadata.is_empty() {
             self.notes.remove(&name);
         } else {
@@ -199,6 +199,8 @@ pub(crate) struct Report {
     pub(crate) kept: BTreeMap<(StepKey, Name, CanonicalJson), Name>,
     /// Where IO managers that keep files keep them, if the plan is known.
     pub(crate) stores: BTreeMap<Name, String>,
+    /// Inputs that were found in other runs, if the plan is known.
+    pub(crate) latest: Vec<(StepPath, Name, LatestOutput)>,
     steps: Vec<StepReport>,
     by_key: HashMap<StepKey, usize>,
 }
@@ -270,6 +272,7 @@ impl Report {
     /// Takes what the plan knows: the order of steps, those of which nothing was heard, and where files are kept.
     pub(crate) fn arrange(&mut self, plan: &Plan) {
         self.stores = stores(plan);
+        self.latest = plan.latest().map(|(step, port, of)| (step.clone(), port.clone(), of.clone())).collect();
         for step in plan.steps.iter().filter(|step| step.mapped_over.is_none()) {
             self.step_mut(&StepKey::plain(step.path.clone()));
         }
@@ -386,6 +389,9 @@ impl Report {
             | RunEvent::ResourceInitFailure { .. }
             | RunEvent::TypeCheckSuccess { .. }
             | RunEvent::TypeCheckFailure { .. }
+            | RunEvent::HookCompleted { .. }
+            | RunEvent::HookErrored { .. }
+            | RunEvent::HookSkipped { .. }
             | RunEvent::StepInput { .. }
             | RunEvent::StepRestarted { .. }
             | RunEvent::StepMemoMissed { .. }

@@ -7,7 +7,7 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::event::{RunEvent, RunStatus, SkipReason};
 use opyard_model::id::Name;
 use opyard_model::plan::FailurePolicy;
-use opyard_model::state::{InstanceId, RunState, StepState};
+use opyard_model::state::{HookId, InstanceId, RunState, StepState};
 use opyard_model::time::Timestamp;
 
 use crate::seats::pools_of_run;
@@ -16,6 +16,8 @@ use crate::seats::pools_of_run;
 pub const MAX_FACTS: usize = 1_000;
 /// Most memo look-ups under way at a time.
 pub const MAX_LOOK_UPS: usize = 512;
+/// Most hooks of a run that are told at a time.
+pub const MAX_TELLING: usize = 16;
 
 /// What is known beside the state: the moment, and what is under way without an event of its own.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,8 @@ pub struct Outlook<'a> {
     pub slots: usize,
     /// The slots of pools that were asked for.
     pub seats: &'a Seats,
+    /// Hooks that are being told.
+    pub telling: &'a HashSet<HookId>,
 }
 
 /// What a slot of a pool is for.
@@ -78,6 +82,8 @@ pub enum Action {
     Ask(Vec<Seat>),
     /// Stop what runs for this step.
     Stop(InstanceId),
+    /// Tell this hook, once all that was appended is on disk.
+    Tell(HookId),
     /// Decide again at this moment at the latest.
     WakeAt(Timestamp),
 }
@@ -95,7 +101,7 @@ pub fn decide(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
             vec![Action::Append(vec![RunEvent::RunDequeued, RunEvent::RunStarting])]
         }
         Some(RunStatus::Starting) => vec![Action::Append(vec![RunEvent::RunStart])],
-        Some(RunStatus::Canceling) => stop(state, RunEvent::RunCanceled),
+        Some(RunStatus::Canceling) => stop(state, outlook, RunEvent::RunCanceled),
         Some(RunStatus::Started) => {
             if let Some(rule) = state.plan().policy.cancel_when.iter().find(|rule| rule.when.holds(state)) {
                 return vec![Action::Append(vec![RunEvent::RunCanceling { reason: rule.reason() }])];
@@ -103,17 +109,17 @@ pub fn decide(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
             // What ended by itself, before it had to be stopped, ends as it did; though it is told later.
             if !state.all_settled() || state.was_stopped() {
                 if state.plan().on_failure == FailurePolicy::FailFast && state.failed() > 0 {
-                    return stop(state, failed(state));
+                    return stop(state, outlook, failed(state));
                 }
                 if let Some(failure) = overrun(state, outlook.now) {
-                    return stop(state, RunEvent::RunFailure { failure });
+                    return stop(state, outlook, RunEvent::RunFailure { failure });
                 }
             }
             let facts = facts(state, outlook.now);
             if !facts.is_empty() {
                 return vec![Action::Append(facts)];
             }
-            if state.all_settled() {
+            if state.all_settled() && state.no_hook_is_open() {
                 let end = if state.failed() > 0 { failed(state) } else { RunEvent::RunSuccess };
                 return vec![Action::Append(vec![end])];
             }
@@ -147,7 +153,9 @@ fn facts(state: &RunState, now: Timestamp) -> Vec<RunEvent> {
 
 fn go_on(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
     let retry = state.retries().next().map(|(not_before, _)| *not_before);
-    let wake = retry.into_iter().chain(deadline(state)).min().map(Action::WakeAt);
+    // Once all steps have ended, hooks alone are waited for, and those have limits of their own.
+    let deadline = deadline(state).filter(|_| !state.all_settled());
+    let wake = retry.into_iter().chain(deadline).min().map(Action::WakeAt);
     if !may_go_on(state, outlook.seats) {
         // It was taken up again, and somebody else had taken its place meanwhile.
         return ask_for_run(outlook.seats).into_iter().chain(wake).collect();
@@ -164,6 +172,7 @@ fn go_on(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
     }
     actions.extend(start.into_iter().map(Action::Start));
     actions.extend(wake);
+    actions.extend(tell(state, outlook));
     actions
 }
 
@@ -253,8 +262,29 @@ fn overrun(state: &RunState, now: Timestamp) -> Option<Failure> {
     Some(Failure::new(Code::RunCpuExceeded, text))
 }
 
+/// Hooks that may be told now.
+fn tell(state: &RunState, outlook: Outlook<'_>) -> impl Iterator<Item = Action> {
+    let room = MAX_TELLING.saturating_sub(outlook.telling.len());
+    // At most as many are looked at as are told, and those that are being told already.
+    state.due_hooks().filter(move |hook| !outlook.telling.contains(hook)).take(room).cloned().map(Action::Tell)
+}
+
+/// Hooks that are told nothing any more, because the run is being stopped: those of what will not come to stand, and, when
+/// somebody asked for the end, all that have not begun. A run that fails, or that its own rules cancel, still tells why.
+fn skipped_hooks(state: &RunState, outlook: Outlook<'_>) -> Vec<RunEvent> {
+    // A run that its own rules cancel has something to tell, too.
+    let is_asked = state.status() == Some(RunStatus::Canceling)
+        && !state.plan().policy.cancel_when.iter().any(|rule| rule.when.holds(state));
+    let due = state.due_hooks().filter(|hook| is_asked && !outlook.telling.contains(hook));
+    let skipped = state.held_hooks().chain(due).filter_map(|hook| {
+        let (of, hook) = state.hook_name(hook)?;
+        Some(RunEvent::HookSkipped { of, hook, reason: SkipReason::Canceled })
+    });
+    skipped.take(MAX_FACTS).collect()
+}
+
 /// Skips what has not begun, stops what runs, and ends the run with `end` when nothing is left.
-fn stop(state: &RunState, end: RunEvent) -> Vec<Action> {
+fn stop(state: &RunState, outlook: Outlook<'_>, end: RunEvent) -> Vec<Action> {
     let plan = state.plan();
     let mut skipped = Vec::new();
     let idle = state.unfinished() > state.running().len();
@@ -277,8 +307,14 @@ fn stop(state: &RunState, end: RunEvent) -> Vec<Action> {
     if !skipped.is_empty() {
         return vec![Action::Append(skipped)];
     }
-    let running: Vec<_> = state.running().cloned().map(Action::Stop).collect();
-    if running.is_empty() { vec![Action::Append(vec![end])] } else { running }
+    let skipped = skipped_hooks(state, outlook);
+    if !skipped.is_empty() {
+        return vec![Action::Append(skipped)];
+    }
+    if state.running().len() == 0 && state.no_hook_is_open() {
+        return vec![Action::Append(vec![end])];
+    }
+    state.running().cloned().map(Action::Stop).chain(tell(state, outlook)).collect()
 }
 
 /// The end of a run some of whose steps failed.

@@ -11,7 +11,7 @@ use opyard_model::id::{RunId, TenantId};
 use opyard_model::limits::Usage;
 use opyard_model::memo::MemoKey;
 use opyard_model::plan::Plan;
-use opyard_model::state::{InstanceId, MemoStanding, RunState, StepState, Tally};
+use opyard_model::state::{HookId, InstanceId, MemoStanding, RunState, StepState, Tally};
 use opyard_model::step::{StepExecutor, StepOutcome, StepResult};
 use opyard_model::time::{Clock, Timestamp};
 use opyard_store::artifact::ArtifactStore;
@@ -170,6 +170,8 @@ struct Session<'a> {
     inbox: UnboundedReceiver<News>,
     /// Steps whose memo was asked, or waits to be asked, and has not answered.
     asked: HashSet<InstanceId>,
+    /// Hooks that are being told.
+    telling: HashSet<HookId>,
     claims: Claims,
     seats: Seats,
     /// Who asks for the seats that were asked for.
@@ -190,6 +192,7 @@ impl<'a> Session<'a> {
             tasks: Tasks::new(news),
             inbox,
             asked: HashSet::new(),
+            telling: HashSet::new(),
             claims: Claims::default(),
             seats: Seats::default(),
             asking: BTreeMap::new(),
@@ -328,6 +331,7 @@ impl<'a> Session<'a> {
                 asked: &self.asked,
                 slots: self.engine.settings.max_concurrent_steps.max(1),
                 seats: &self.seats,
+                telling: &self.telling,
             };
             let (mut again, mut wake, mut starts) = (false, None, Vec::new());
             let actions = decide(&self.state, outlook);
@@ -342,6 +346,7 @@ impl<'a> Session<'a> {
                     Action::Ask(seats) => self.ask_for(seats),
                     Action::Start(id) => starts.push(id),
                     Action::Stop(id) => self.tasks.stop(&id),
+                    Action::Tell(hook) => self.tell(hook),
                     Action::WakeAt(at) => wake = Some(at),
                 }
             }
@@ -381,6 +386,13 @@ impl<'a> Session<'a> {
             self.tasks.execute(of, Arc::clone(&self.engine.executor), request, begin);
         }
         Ok(())
+    }
+
+    fn tell(&mut self, hook: HookId) {
+        let Some(request) = self.whose.hook_request(&self.state, &hook) else { return };
+        self.telling.insert(hook.clone());
+        // What a hook is told is certain.
+        self.tasks.tell(hook, Arc::clone(&self.engine.executor), request, self.durable.clone());
     }
 
     fn look_up(&mut self, ids: Vec<InstanceId>) {
@@ -459,6 +471,11 @@ impl<'a> Session<'a> {
                     self.take(Some(News::MemoMissed { of, key, claimed: false })).await?;
                 }
                 return Ok(());
+            }
+            Broken::Hook(hook) => {
+                let failure = Failure::new(Code::HostPanic, "the host panicked while the hook was told");
+                let outcome = StepOutcome { result: StepResult::Failure(failure), usage: Usage::default() };
+                return self.take(Some(News::Hooked { hook, outcome, said: Vec::new() })).await;
             }
             Broken::Forgotten => return Ok(()),
         };

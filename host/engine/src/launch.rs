@@ -129,7 +129,7 @@ struct GivenValue {
 
 fn given_values(plan: &Plan) -> impl Iterator<Item = GivenValue> {
     plan.steps.iter().flat_map(|step| &step.inputs).filter_map(|input| match &input.source {
-        Source::Given { value, text } => {
+        Source::Given { value, text, .. } => {
             let text = text.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes()));
             Some(GivenValue { digest: value.artifact.digest, text })
         }

@@ -32,5 +32,5 @@ pub fn memo_question(tenant: &TenantId, state: &RunState, id: &InstanceId) -> (M
         Memo::For(age) => Some(age),
         Memo::Off | Memo::Sound => None,
     };
-    (memo_key(tenant, plan, step, id.key.as_ref(), &state.bind(id)), max_age)
+    (memo_key(tenant, plan, step, &id.key, &state.bind(id)), max_age)
 }

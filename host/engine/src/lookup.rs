@@ -100,7 +100,7 @@ impl LookUp {
     async fn hit(&self, question: Question, entry: Box<MemoEntry>) {
         let step = self.plan.step(question.of.id.step);
         // The key names the op, so its ports are those of the plan; an entry that was tampered with is no hit.
-        if check_outputs(step, &entry.outputs).is_err() {
+        if check_outputs(step, &question.of.id.key, &entry.outputs).is_err() {
             return self.missed(question, false);
         }
         let mut outputs = entry.outputs.clone();

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use opyard_model::component::TypeName;
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
-use opyard_model::id::{Name, RunId, TenantId};
+use opyard_model::hook::{HookAction, Occasion};
+use opyard_model::id::{ItemKey, Name, RunId, TenantId};
+use opyard_model::limits::Limits;
 use opyard_model::memo::{MemoKey, check_key, memo_key};
 use opyard_model::plan::{Grant, IoManagerSpec, Plan, Source, Step, StepOutput, TypeCheck};
-use opyard_model::state::{InstanceId, RunState};
+use opyard_model::state::{HookId, InstanceId, RunState};
 use opyard_model::step::{
-    BoundInput, BoundOutput, Call, CheckCall, GrantedResource, HandleCall, OpCall, ResourceRight, StepIdentity,
-    StepRequest,
+    BoundInput, BoundOutput, Call, CheckCall, GrantedResource, HandleCall, HookCall, OpCall, ResourceRight,
+    StepIdentity, StepRequest,
 };
 use opyard_model::value::{ValueRef, Yielded};
 
@@ -32,7 +34,6 @@ pub fn op_call(plan: &Plan, step: &Step, inputs: Vec<BoundInput>, seed: Digest) 
         component: step.component,
         op: step.op.clone(),
         config: step.config.clone(),
-        mapping_key: None,
         inputs,
         unchecked: unchecked(plan, step).cloned().collect(),
         types: types(plan, step),
@@ -57,7 +58,7 @@ impl Whose {
     pub(crate) fn given(&self, state: &RunState, id: &InstanceId) -> Given {
         let (plan, step) = (state.plan(), state.plan().step(id.step));
         let inputs = state.bind(id);
-        let key = memo_key(&self.tenant, plan, step, id.key.as_ref(), &inputs);
+        let key = memo_key(&self.tenant, plan, step, &id.key, &inputs);
         Given { inputs, key }
     }
 
@@ -69,11 +70,7 @@ impl Whose {
             tenant: self.tenant.clone(),
             step: Some(self.identity(plan, id, attempt)),
             limits: step.limits.clone(),
-            call: Call::Op(Box::new(OpCall {
-                mapping_key: id.key.clone(),
-                tags: self.tags(step),
-                ..op_call(plan, step, given.inputs, seed)
-            })),
+            call: Call::Op(Box::new(OpCall { tags: self.tags(step), ..op_call(plan, step, given.inputs, seed) })),
         }
     }
 
@@ -101,6 +98,38 @@ impl Whose {
             limits: plan.step(id.step).limits.clone(),
             call: Call::HandleOutput(Box::new(HandleCall { output: bound_output(plan, output), value })),
         }
+    }
+
+    /// The request that tells a hook what it has to be told; none when it has nothing.
+    pub(crate) fn hook_request(&self, state: &RunState, hook: &HookId) -> Option<StepRequest> {
+        let (plan, told) = (state.plan(), state.told(hook)?);
+        let (of, _) = state.hook_name(hook)?;
+        let step = plan.step(hook.id.step);
+        let action = plan.hook(hook.hook)?.action.clone();
+        let (rights, limits) = match &action {
+            // It runs no guest: time alone is bounded here, bytes are by the client.
+            HookAction::Webhook(webhook) => (Vec::new(), Limits { wall: webhook.timeout, ..Limits::default() }),
+            HookAction::Component(component) => {
+                let rights = component.grants.iter().map(|grant| right(plan, grant)).collect();
+                (rights, component.limits.clone())
+            }
+        };
+        let occasion = Occasion {
+            job: plan.job.clone(),
+            run: self.run,
+            environment: plan.environment.clone(),
+            op: format!("{}.{}", step.component_name, step.op),
+            outcome: told.outcome,
+            failure: told.failure.clone(),
+            idempotency_key: Occasion::key(self.run, &of, hook.hook),
+            of,
+        };
+        Some(StepRequest {
+            tenant: self.tenant.clone(),
+            step: Some(self.identity(plan, &hook.id, hook.attempt)),
+            call: Call::Hook(Box::new(HookCall { action, rights, occasion })),
+            limits,
+        })
     }
 
     /// Tags of run and step; where both have one, the step's.
@@ -190,15 +219,15 @@ pub(crate) fn bound_output(plan: &Plan, output: &StepOutput) -> BoundOutput {
     BoundOutput { output: output.clone(), manager }
 }
 
-/// Checks that `outputs` are outputs of the step, each once. An executor or a memo that answers otherwise is broken, or of
+/// Checks that `outputs` are outputs of the step for `item`, each once. An executor or a memo that answers otherwise is broken, or of
 /// another version.
-pub(crate) fn check_outputs(step: &Step, outputs: &[Yielded]) -> Result<(), Failure> {
+pub(crate) fn check_outputs(step: &Step, item: &ItemKey, outputs: &[Yielded]) -> Result<(), Failure> {
     let mut seen = HashSet::new();
     for one in outputs {
         let port = step.outputs.iter().find(|output| output.port == one.port);
         let fits = port.is_some_and(|port| {
-            let key = one.value.mapping_key.as_ref();
-            if port.dynamic { key.is_some() && seen.insert((&one.port, key)) } else { seen.insert((&one.port, None)) }
+            let key = one.value.item_of(item).filter(|_| port.dynamic);
+            key.is_some() == port.dynamic && seen.insert((&one.port, key))
         });
         if !fits {
             return Err(Failure::new(Code::Invariant, format!("the executor answered with the output '{}'", one.port)));

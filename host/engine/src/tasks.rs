@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use opyard_model::error::Code;
 use opyard_model::event::TypeChecked;
-use opyard_model::id::{MappingKey, Name};
+use opyard_model::id::{ItemKey, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
-use opyard_model::state::InstanceId;
+use opyard_model::state::{HookId, InstanceId};
 use opyard_model::step::{Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::event_log::Durable;
@@ -63,6 +63,12 @@ pub(crate) enum News {
     Waits {
         seat: Seat,
     },
+    /// A hook was told: what came of it, and what it said.
+    Hooked {
+        hook: HookId,
+        outcome: StepOutcome,
+        said: Vec<Saying>,
+    },
     /// Not found; `claimed` when the run holds the key from now on.
     MemoMissed {
         of: Try,
@@ -85,6 +91,22 @@ impl Said for Voice {
     }
 }
 
+/// Most sayings of one hook that are recorded.
+const MAX_HOOK_SAID: usize = 100;
+
+/// Keeps what a hook says until it has ended.
+#[derive(Default)]
+struct Minutes(Mutex<Vec<Saying>>);
+
+impl Said for Minutes {
+    fn say(&self, saying: Saying) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < MAX_HOOK_SAID {
+            said.push(saying);
+        }
+    }
+}
+
 /// Where a step begins.
 pub(crate) enum Begin {
     /// On this thread. For one that runs alone: nothing of the run can happen meanwhile, and waking another thread for it
@@ -103,7 +125,7 @@ struct Running {
     /// What the step said that belongs to its result.
     said: Vec<Resaid>,
     /// The items that it committed.
-    items: HashSet<(Name, MappingKey)>,
+    items: HashSet<(Name, ItemKey)>,
 }
 
 /// What a finished task was, when it did not end by itself.
@@ -115,6 +137,8 @@ pub(crate) enum Broken {
     Panicked(Try),
     /// Look-ups whose task panicked.
     LookUp(Vec<Try>),
+    /// A hook whose task panicked.
+    Hook(HookId),
     /// One that nobody waits for any more.
     Forgotten,
 }
@@ -129,12 +153,20 @@ pub(crate) struct Tasks {
     running: HashMap<InstanceId, Running>,
     steps: HashMap<tokio::task::Id, InstanceId>,
     look_ups: HashMap<tokio::task::Id, Vec<Try>>,
+    hooks: HashMap<tokio::task::Id, HookId>,
     news: UnboundedSender<News>,
 }
 
 impl Tasks {
     pub(crate) fn new(news: UnboundedSender<News>) -> Self {
-        Self { set: JoinSet::new(), running: HashMap::new(), steps: HashMap::new(), look_ups: HashMap::new(), news }
+        Self {
+            set: JoinSet::new(),
+            running: HashMap::new(),
+            steps: HashMap::new(),
+            look_ups: HashMap::new(),
+            hooks: HashMap::new(),
+            news,
+        }
     }
 
     /// Executes a try of a step.
@@ -170,6 +202,30 @@ impl Tasks {
         }
     }
 
+    /// Tells a hook something, once `after` is on disk.
+    pub(crate) fn tell(
+        &mut self,
+        hook: HookId,
+        executor: Arc<dyn StepExecutor>,
+        request: StepRequest,
+        after: Option<Durable>,
+    ) {
+        let (news, told) = (self.news.clone(), hook.clone());
+        let work = async move {
+            if let Some(durable) = after
+                && durable.wait().await.is_err()
+            {
+                return; // The run is folded again from disk, where there may be nothing to tell.
+            }
+            let minutes = Minutes::default();
+            let outcome = executor.execute(request, &minutes).await;
+            let said = minutes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let _ = news.send(News::Hooked { hook: told, outcome, said });
+        };
+        let id = self.set.spawn(work).id();
+        self.hooks.insert(id, hook);
+    }
+
     /// Does on this thread what can be done at once. None when that was all; otherwise a task does the rest.
     fn begin(&mut self, work: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
         let mut work = Box::pin(work);
@@ -198,7 +254,7 @@ impl Tasks {
     }
 
     /// Notes that a step committed an item. False when it did so before.
-    pub(crate) fn committed(&mut self, id: &InstanceId, port: &Name, key: &MappingKey) -> bool {
+    pub(crate) fn committed(&mut self, id: &InstanceId, port: &Name, key: &ItemKey) -> bool {
         self.running.get_mut(id).is_some_and(|running| running.items.insert((port.clone(), key.clone())))
     }
 
@@ -212,7 +268,7 @@ impl Tasks {
     }
 
     /// The task of this step has ended by itself: what it said for its memo, and the items that it committed.
-    pub(crate) fn ended(&mut self, id: &InstanceId) -> (Vec<Resaid>, HashSet<(Name, MappingKey)>) {
+    pub(crate) fn ended(&mut self, id: &InstanceId) -> (Vec<Resaid>, HashSet<(Name, ItemKey)>) {
         self.running.remove(id).map(|running| (running.said, running.items)).unwrap_or_default()
     }
 
@@ -250,12 +306,16 @@ impl Tasks {
                 Ok((id, ())) => {
                     self.steps.remove(&id);
                     self.look_ups.remove(&id);
+                    self.hooks.remove(&id);
                 }
                 Err(error) => break error,
             }
         };
         let step = self.steps.remove(&error.id());
         let look_ups = self.look_ups.remove(&error.id());
+        if let Some(hook) = self.hooks.remove(&error.id()) {
+            return Some(Broken::Hook(hook));
+        }
         Some(match (step.and_then(|step| self.running.remove(&step)), look_ups) {
             (Some(running), _) if error.is_cancelled() => Broken::Stopped(running.of),
             (Some(running), _) => Broken::Panicked(running.of),

@@ -243,6 +243,9 @@ pub struct ComponentDescription {
     /// Its type checkers, in its own order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub type_checkers: Vec<ExtensionDefinition>,
+    /// Its hooks, in its own order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<ExtensionDefinition>,
 }
 
 impl ComponentDescription {
@@ -256,5 +259,11 @@ impl ComponentDescription {
     #[must_use]
     pub fn type_checker(&self, name: &str) -> Option<&ExtensionDefinition> {
         self.type_checkers.iter().find(|checker| checker.name.as_str() == name)
+    }
+
+    /// The hook of that name.
+    #[must_use]
+    pub fn hook(&self, name: &str) -> Option<&ExtensionDefinition> {
+        self.hooks.iter().find(|hook| hook.name.as_str() == name)
     }
 }

@@ -74,6 +74,7 @@ codes! {
     116 BadDescription "the component describes itself in a way that cannot be used";
     117 RetryPointless "the op asked for another try, which could only end the same way";
     118 TypeCheckFailed "a value does not pass the check of its type";
+    119 TooManyItems "a run with more steps for items of dynamic outputs than one may have";
     121 RunWallExceeded "the run took longer than its job may";
     122 RunCpuExceeded "the steps of the run used more CPU time than its job may";
     201 Syntax "the definitions file is not well-formed YAML";
@@ -120,11 +121,13 @@ codes! {
     242 MissingKey "a key that has to be there is not";
     243 NoDefinitions "no definitions file where one was looked for";
     244 BadCall "a call that cannot be answered as it was made";
-    245 UnknownExtension "no component ships this type checker";
+    245 UnknownExtension "no component ships this type checker or hook";
     246 BadSchema "a JSON Schema of the definitions that cannot be used";
     247 ValueInvalid "a value of the definitions does not pass the check of its type";
     248 InputMayBeAbsent "a required input of a step that may run without it";
     249 RunEnded "the run has ended already";
+    250 NothingYet "a value of the latest run of a job that has not run";
+    257 BadTemplate "a text of a hook that cannot be used";
     261 UnknownAsset "nothing was ever said of an asset or series of that name";
     284 BadCondition "a condition that cannot be understood";
     285 UnknownPool "no pool of that name";

@@ -20,6 +20,8 @@ pub const MAX_ORIGINS: usize = 64;
 pub const MAX_ADDED_HEADERS: usize = 32;
 /// Longest value of a header that the host adds, and longest prefix of a secret, in bytes.
 pub const MAX_HEADER_VALUE: usize = 8 << 10;
+/// Longest address, in bytes.
+pub const MAX_URL: usize = 8 << 10;
 /// Most redirects that a client may be told to follow.
 pub const MAX_REDIRECTS: u32 = 20;
 /// Longest time that a request may be given.
@@ -67,10 +69,7 @@ impl HttpClientSpec {
 
     /// The secrets that its headers need, with where each is read.
     pub fn secrets(&self) -> impl Iterator<Item = (&Name, &SecretSpec)> {
-        self.headers.values().filter_map(|header| match header {
-            AddedHeader::Text(_) => None,
-            AddedHeader::Secret { secret, from, .. } => Some((secret, from)),
-        })
+        self.headers.values().filter_map(AddedHeader::secret)
     }
 }
 
@@ -90,6 +89,17 @@ pub enum AddedHeader {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         prefix: String,
     },
+}
+
+impl AddedHeader {
+    /// The secret that it holds, if it is one, with where that is read.
+    #[must_use]
+    pub fn secret(&self) -> Option<(&Name, &SecretSpec)> {
+        match self {
+            Self::Text(_) => None,
+            Self::Secret { secret, from, .. } => Some((secret, from)),
+        }
+    }
 }
 
 /// Scheme, host and port that requests may go to; of the host, the first label may be left open.
@@ -201,6 +211,22 @@ fn check_host(host: &str, any_label: bool) -> Result<(), OriginError> {
         return Err(OriginError("after `*.` come two labels at least: `https://*.example.com`"));
     }
     Ok(())
+}
+
+/// The origin of an absolute address, which is not looked at beyond it.
+///
+/// # Errors
+/// When there is none, or the address holds what no address does.
+pub fn origin_of(url: &str) -> Result<Origin, OriginError> {
+    if url.len() > MAX_URL {
+        return Err(OriginError("it has more than 8 KiB"));
+    }
+    if url.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        return Err(OriginError("it holds a space, a backslash or a control character"));
+    }
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    url[..end].parse()
 }
 
 impl fmt::Display for Origin {

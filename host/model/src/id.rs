@@ -175,20 +175,118 @@ impl From<Name> for StepPath {
     }
 }
 
+/// Which item: the mapping keys of every dynamic output above it, outermost first. Empty for what is not an item.
+///
+/// Written with slashes between the keys. Sorted so that the items below one stand together, behind it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ItemKey(Option<Arc<[MappingKey]>>);
+
+impl ItemKey {
+    /// Of what is not an item.
+    pub const NONE: Self = Self(None);
+
+    /// The item `key` below this one.
+    #[must_use]
+    pub fn child(&self, key: &MappingKey) -> Self {
+        self.iter().chain([key]).cloned().collect()
+    }
+
+    /// The item that it is below, `depth` levels deep; itself when it is no deeper.
+    #[must_use]
+    pub fn outer(&self, depth: usize) -> Self {
+        if depth >= self.len() { self.clone() } else { self[..depth].iter().cloned().collect() }
+    }
+
+    /// As guests are told it: the keys with slashes between them; none for what is no item.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        (!self.is_no_item()).then(|| self.to_string())
+    }
+
+    /// It is the key of what is no item.
+    #[must_use]
+    pub fn is_no_item(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// It is `other`, or below it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.starts_with(other)
+    }
+}
+
+impl std::ops::Deref for ItemKey {
+    type Target = [MappingKey];
+
+    fn deref(&self) -> &[MappingKey] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl FromIterator<MappingKey> for ItemKey {
+    fn from_iter<I: IntoIterator<Item = MappingKey>>(keys: I) -> Self {
+        let mut keys = keys.into_iter().peekable();
+        Self(keys.peek().is_some().then(|| keys.collect()))
+    }
+}
+
+impl From<MappingKey> for ItemKey {
+    fn from(key: MappingKey) -> Self {
+        Self(Some(Arc::new([key])))
+    }
+}
+
+impl fmt::Display for ItemKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, key) in self.iter().enumerate() {
+            write!(f, "{}{key}", if at == 0 { "" } else { "/" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ItemKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl FromStr for ItemKey {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if text.is_empty() { Ok(Self::default()) } else { text.split('/').map(MappingKey::new).collect() }
+    }
+}
+
+impl Serialize for ItemKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ItemKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// One step of one run: `outer.inner.step`, or `outer.inner.step[key]` for a mapped one (`[a][b]` when nested).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StepKey {
     /// Where the step stands in its job.
     pub path: StepPath,
-    /// The mapping keys, outermost first; empty for a step that is not mapped.
-    pub mapping: Vec<MappingKey>,
+    /// The item that it is mapped over; empty for a step that is not mapped.
+    pub mapping: ItemKey,
 }
 
 impl StepKey {
     /// The key of a step that is not mapped.
     #[must_use]
     pub fn plain(path: StepPath) -> Self {
-        Self { path, mapping: Vec::new() }
+        Self { path, mapping: ItemKey::default() }
     }
 }
 
@@ -211,7 +309,7 @@ impl FromStr for StepKey {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let wrong = || IdError::new(text, "a step key", "'outer.inner.step' or 'outer.inner.step[key]'");
         let (path, keys) = match text.split_once('[') {
-            None => (text, Vec::new()),
+            None => (text, ItemKey::default()),
             Some((path, rest)) => {
                 let rest = rest.strip_suffix(']').ok_or_else(wrong)?;
                 (path, rest.split("][").map(MappingKey::new).collect::<Result<_, _>>().map_err(|_| wrong())?)

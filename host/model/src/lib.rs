@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod hook;
 pub mod http;
 pub mod id;
 pub mod json;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, FieldHasher};
 use crate::event::{AssetEvent, Expectation, MetricPoint};
-use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
+use crate::id::{ItemKey, Name, RunId, StepKey, TenantId};
 use crate::plan::{Plan, Step, TypeCheck};
 use crate::step::BoundInput;
 use crate::time::Timestamp;
@@ -23,13 +23,7 @@ pub type MemoKey = Digest;
 /// their count, so that a fan-in of two and two inputs differ. A step that can reach resources also hashes kind, address,
 /// access and declared version of each, and the environment.
 #[must_use]
-pub fn memo_key(
-    tenant: &TenantId,
-    plan: &Plan,
-    step: &Step,
-    mapping_key: Option<&MappingKey>,
-    inputs: &[BoundInput],
-) -> MemoKey {
+pub fn memo_key(tenant: &TenantId, plan: &Plan, step: &Step, item: &ItemKey, inputs: &[BoundInput]) -> MemoKey {
     let mut hasher = FieldHasher::new("opyard memo 1");
     hasher
         .field(tenant.as_str().as_bytes())
@@ -37,7 +31,7 @@ pub fn memo_key(
         .field(step.component.as_bytes())
         .field(step.op.as_str().as_bytes())
         .field(step.config.as_str().as_bytes())
-        .option(mapping_key.map(|key| key.as_str().as_bytes()))
+        .option(item.text().as_deref().map(str::as_bytes))
         .option(None) // partition
         .count(inputs.len());
     for input in inputs {

@@ -3,13 +3,13 @@
 //! Dagster's grammar for op selections: `name`; `*name` with all that it needs, `name*` with all that needs it; a `+` for
 //! each level instead (`+name`, `name++`); `*` for everything; several joined by commas. A name is a step's path, or that
 //! of a nested graph, which means all steps in it. `tag:key=value` and `tag:key` are steps with that tag. `name[key]` is one
-//! item of a mapped step, where the items are known.
+//! item of a mapped step, where the items are known, with all that is below it; `name[outer][inner]` where they are nested.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::error::Code;
-use crate::id::{MappingKey, StepKey, StepPath};
+use crate::id::{ItemKey, StepKey, StepPath};
 use crate::plan::{Plan, StepIx};
 
 /// Longest selection, in bytes.
@@ -35,7 +35,7 @@ struct Clause {
 enum Subject {
     All,
     Steps(StepPath),
-    Item(StepPath, MappingKey),
+    Item(StepPath, ItemKey),
     Tag(String, Option<String>),
 }
 
@@ -52,13 +52,31 @@ pub enum Items {
     /// None.
     #[default]
     None,
-    /// Those of these keys; never empty.
-    Keys(BTreeSet<MappingKey>),
+    /// Those that are for these items, or below one of them; never empty.
+    Keys(BTreeSet<ItemKey>),
     /// All: the step itself, if it is not mapped.
     All,
 }
 
 impl Items {
+    /// Whether the item, with all that is below it, is among them.
+    pub(crate) fn hold(&self, item: &ItemKey) -> bool {
+        match self {
+            Self::None => false,
+            Self::Keys(keys) => (0..=item.len()).any(|depth| keys.contains(&item.outer(depth))),
+            Self::All => true,
+        }
+    }
+
+    /// The items, no deeper than `depth`, that they are or are below.
+    pub(crate) fn outer(&self, depth: usize) -> Self {
+        match self {
+            Self::Keys(_) | Self::All if depth == 0 => Self::All,
+            Self::Keys(keys) => Self::Keys(keys.iter().map(|key| key.outer(depth)).collect()),
+            Self::None | Self::All => self.clone(),
+        }
+    }
+
     /// Adds what is in `other`.
     pub(crate) fn join(&mut self, other: Self) {
         match (&mut *self, other) {
@@ -151,12 +169,11 @@ impl Clause {
         if name.is_empty() {
             return Err("names no step");
         }
-        let Ok(StepKey { path, mut mapping }) = name.parse::<StepKey>() else { return Err("is no path of a step") };
-        let subject = match (mapping.pop(), mapping.is_empty()) {
-            (None, _) => Subject::Steps(path),
-            (Some(key), true) if (up, down) == (Reach::Levels(0), Reach::Levels(0)) => Subject::Item(path, key),
-            (Some(_), true) => return Err("`*` and `+` go with steps, not with one item"),
-            (Some(_), false) => return Err("items are not nested"),
+        let Ok(StepKey { path, mapping }) = name.parse::<StepKey>() else { return Err("is no path of a step") };
+        let subject = match (up, down) {
+            _ if mapping.is_empty() => Subject::Steps(path),
+            (Reach::Levels(0), Reach::Levels(0)) => Subject::Item(path, mapping),
+            _ => return Err("`*` and `+` go with steps, not with one item"),
         };
         Ok(Self { subject, up, down, place })
     }
@@ -176,9 +193,17 @@ impl Clause {
             }
             Subject::Item(path, key) => {
                 let steps = matching(&|ix| plan.step(ix).path == *path);
-                if steps.first().is_some_and(|ix| plan.step(*ix).mapped_over.is_none()) {
-                    return Err(Diagnostic::error(Code::BadSelection, format!("`{path}` has no items"))
-                        .at(&self.place, "not mapped: it runs once"));
+                let depth = steps.first().map(|ix| plan.depth(*ix));
+                if let Some(depth) = depth.filter(|depth| *depth < key.len()) {
+                    let found = Diagnostic::error(Code::BadSelection, format!("`{path}` has no such items"));
+                    return Err(found.at(
+                        &self.place,
+                        match depth {
+                            0 => "not mapped: it runs once".to_owned(),
+                            1 => "an item of it has one key".to_owned(),
+                            _ => format!("an item of it has {depth} keys"),
+                        },
+                    ));
                 }
                 (steps, Items::Keys(BTreeSet::from([key.clone()])))
             }

@@ -14,7 +14,8 @@ use crate::error::Failure;
 use crate::event::{
     AssetEvent, Attempt, Expectation, LogLine, MetricPoint, OpenedResource, Progress, RunEvent, TypeChecked,
 };
-use crate::id::{MappingKey, Name, RunId, StepKey, TenantId};
+use crate::hook::{HookAction, Occasion};
+use crate::id::{Name, RunId, StepKey, TenantId};
 use crate::json::CanonicalJson;
 use crate::limits::{Limits, Usage};
 use crate::metadata::{MetadataEntry, MetadataValue};
@@ -223,8 +224,6 @@ pub struct OpCall {
     pub op: Name,
     /// Its config.
     pub config: CanonicalJson,
-    /// The key of the item that this step is mapped over.
-    pub mapping_key: Option<MappingKey>,
     /// Its inputs. Values on `nothing` ports are left out.
     pub inputs: Vec<BoundInput>,
     /// Inputs whose values no step has yielded, so that nobody has checked them.
@@ -268,6 +267,17 @@ pub struct CheckCall {
     pub values: Vec<ValueRef>,
 }
 
+/// A hook to be told something that is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookCall {
+    /// What it does.
+    pub action: HookAction,
+    /// What a component's hook may use.
+    pub rights: Vec<ResourceRight>,
+    /// What it is told.
+    pub occasion: Occasion,
+}
+
 /// What is asked of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
@@ -278,6 +288,8 @@ pub enum Call {
     CheckType(Box<CheckCall>),
     /// Hand a value to an IO manager.
     HandleOutput(Box<HandleCall>),
+    /// Tell a hook something. Said of it: log lines, and what is for the operator.
+    Hook(Box<HookCall>),
     /// Say what the component ships. Pure: everything but `describe` traps.
     Describe {
         /// The component.
@@ -305,7 +317,7 @@ pub struct StepIdentity {
     pub job: Name,
     /// The run.
     pub run: RunId,
-    /// The step.
+    /// The step, and the item that it is mapped over.
     pub key: StepKey,
     /// 0 on the first try.
     pub attempt: u32,
@@ -337,6 +349,8 @@ pub enum StepResult {
     Checked(Vec<TypeChecked>),
     /// The IO manager took the value: `value.kept` is filled in.
     Handled(Box<ValueRef>),
+    /// The hook has done what it does.
+    Hooked,
     /// It did not succeed.
     Failure(Failure),
     /// The op asks for another try.

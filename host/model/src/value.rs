@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::TypeName;
 use crate::digest::{Digest, FieldHasher};
-use crate::id::{MappingKey, MediaType, Name};
+use crate::id::{ItemKey, MappingKey, MediaType, Name};
 use crate::json::CanonicalJson;
 use crate::metadata::MetadataEntry;
 
@@ -48,9 +48,9 @@ pub struct ValueRef {
     /// What the producing op attached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<MetadataEntry>,
-    /// The key of this item of a dynamic output, or of the mapped step that produced it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mapping_key: Option<MappingKey>,
+    /// Which item of a dynamic output it is, or which one the step that produced it is mapped over.
+    #[serde(default, skip_serializing_if = "ItemKey::is_no_item")]
+    pub mapping_key: ItemKey,
     /// The copy that an IO manager keeps, when the output is not on `artifacts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,
@@ -60,7 +60,16 @@ impl ValueRef {
     /// A value without metadata, key, or copy outside the artifact store.
     #[must_use]
     pub fn plain(artifact: ArtifactRef, type_name: TypeName, media_type: MediaType) -> Self {
-        Self { artifact, type_name, media_type, metadata: Vec::new(), mapping_key: None, kept: None }
+        Self { artifact, type_name, media_type, metadata: Vec::new(), mapping_key: ItemKey::default(), kept: None }
+    }
+
+    /// Which item it is of those that a step mapped over `step` yields on a dynamic output; none on a plain one.
+    #[must_use]
+    pub fn item_of(&self, step: &ItemKey) -> Option<&MappingKey> {
+        match self.mapping_key.split_last() {
+            Some((key, outer)) if *outer == **step => Some(key),
+            Some(_) | None => None,
+        }
     }
 
     /// BLAKE3 of all that a `reader` can tell of this value: bytes, type, media type, metadata, mapping key.
@@ -71,7 +80,7 @@ impl ValueRef {
             .field(self.artifact.digest.as_bytes())
             .field(self.type_name.as_str().as_bytes())
             .field(self.media_type.as_str().as_bytes())
-            .option(self.mapping_key.as_ref().map(|key| key.as_str().as_bytes()))
+            .option(self.mapping_key.text().as_deref().map(str::as_bytes))
             .count(self.metadata.len());
         for entry in &self.metadata {
             // Serialising plain data into memory cannot fail; an empty field would only make two values look alike

@@ -16,6 +16,7 @@ mod path;
 mod pool;
 mod random;
 mod secret;
+mod webhook;
 
 pub use blob::{BlobMeta, BlobReader, BlobWriter, MAX_CHUNK, MAX_CONDITIONAL};
 pub use error::{ResourceError, ResourceFailure};

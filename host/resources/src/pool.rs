@@ -51,7 +51,7 @@ pub struct Resources {
     pool: Pool,
     /// Made when it is first needed.
     client: Arc<Mutex<Option<reqwest::Client>>>,
-    clients: Clients,
+    pub(crate) clients: Clients,
 }
 
 impl Resources {

@@ -16,8 +16,10 @@ use crate::imports::{self, CONTRACT_VERSION, Known};
 pub(crate) const OPS: &str = "opyard:op/ops@0.1.0";
 /// What a component exports that ships type checkers.
 pub(crate) const TYPE_CHECKS: &str = "opyard:op/type-checks@0.1.0";
+/// What a component exports that ships hooks.
+pub(crate) const HOOKS: &str = "opyard:op/hooks@0.1.0";
 /// Of what a component has to export one at least: the contract that this host speaks.
-const WORLDS: [&str; 2] = [OPS, TYPE_CHECKS];
+const WORLDS: [&str; 3] = [OPS, TYPE_CHECKS, HOOKS];
 
 /// Most core modules of a component.
 const MAX_MODULES: usize = 64;

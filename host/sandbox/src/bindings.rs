@@ -60,3 +60,25 @@ pub(crate) mod checking {
         },
     });
 }
+
+/// Components that ship hooks.
+pub(crate) mod hooking {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        inline: "
+            package opyard:host;
+            world hooking {
+                import opyard:op/events@0.1.0;
+                export opyard:op/hooks@0.1.0;
+            }
+        ",
+        world: "opyard:host/hooking",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: {
+            "opyard:op/types@0.1.0": super::opyard::op::types,
+            "opyard:op/definitions@0.1.0": super::opyard::op::definitions,
+            "opyard:op/events@0.1.0": super::opyard::op::events,
+        },
+    });
+}

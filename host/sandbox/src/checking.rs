@@ -181,7 +181,9 @@ impl Keeper {
         // A guest that checks is inside of a guest that runs: boxed, so that the one future does not hold the other's type.
         match Box::pin(visit.run(&loaded, errand, said)).await.0? {
             Came::Checked(verdict) => Ok(verdict),
-            Came::Op(_) | Came::Described(_) => Err(Failure::new(Code::Invariant, "a checker answered as an op")),
+            Came::Op(_) | Came::Described(_) | Came::Hooked => {
+                Err(Failure::new(Code::Invariant, "a checker answered as an op"))
+            }
         }
     }
 }

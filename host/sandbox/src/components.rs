@@ -11,9 +11,10 @@ use tokio::sync::OnceCell;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::admission::{self, Admitted, OPS, TYPE_CHECKS};
+use crate::admission::{self, Admitted, HOOKS, OPS, TYPE_CHECKS};
 use crate::bindings::StepPre;
 use crate::bindings::checking::CheckingPre;
+use crate::bindings::hooking::HookingPre;
 use crate::cache::{CacheIntegrity, CodeCache, Entry};
 use crate::compiler::{Compiler, refused};
 use crate::host::closed;
@@ -43,6 +44,7 @@ pub(crate) struct Loaded {
     pub(crate) component: LoadedComponent,
     pub(crate) ops: Option<StepPre<HostState>>,
     pub(crate) checks: Option<CheckingPre<HostState>>,
+    pub(crate) hooks: Option<HookingPre<HostState>>,
 }
 
 /// All components of the process.
@@ -170,8 +172,10 @@ impl Components {
         let ops = ships(OPS).then(|| StepPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
         let checks =
             ships(TYPE_CHECKS).then(|| CheckingPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
+        let hooks = ships(HOOKS).then(|| HookingPre::new(pre.clone())).transpose().map_err(|error| refused(&error))?;
         let Admitted { digest, size, imports, exports } = admitted;
-        Ok(Arc::new(Loaded { component: LoadedComponent { digest, size, imports, exports }, ops, checks }))
+        let component = LoadedComponent { digest, size, imports, exports };
+        Ok(Arc::new(Loaded { component, ops, checks, hooks }))
     }
 
     /// The component's machine code: from the cache, or compiled now.

@@ -46,6 +46,7 @@ pub(crate) fn limits(asked: &Limits) -> Limits {
 pub(crate) struct Shipped {
     pub(crate) ops: Vec<theirs::OpDefinition>,
     pub(crate) type_checkers: Vec<theirs::ExtensionDefinition>,
+    pub(crate) hooks: Vec<theirs::ExtensionDefinition>,
 }
 
 /// Checks what `describe` gave.
@@ -55,12 +56,10 @@ pub(crate) struct Shipped {
 pub(crate) fn check(component: &LoadedComponent, shipped: Shipped) -> Result<ComponentDescription, Failure> {
     let whole = Place("the component".to_owned());
     at_most(shipped.ops.len(), MAX_OPS, "ops", &whole)?;
-    at_most(shipped.type_checkers.len(), MAX_OPS, "type checkers", &whole)?;
     distinct(shipped.ops.iter().map(|op| op.name.as_str()), "op", &whole)?;
-    distinct(shipped.type_checkers.iter().map(|checker| checker.name.as_str()), "type checker", &whole)?;
     let ops = shipped.ops.into_iter().map(op).collect::<Result<_, _>>()?;
-    let checkers = shipped.type_checkers.into_iter().map(|checker| extension(checker, "type checker"));
-    let type_checkers = checkers.collect::<Result<_, _>>()?;
+    let type_checkers = extensions(shipped.type_checkers, "type checker", &whole)?;
+    let hooks = extensions(shipped.hooks, "hook", &whole)?;
     Ok(ComponentDescription {
         digest: component.digest,
         size: component.size,
@@ -68,7 +67,18 @@ pub(crate) fn check(component: &LoadedComponent, shipped: Shipped) -> Result<Com
         exports: component.exports.clone(),
         ops,
         type_checkers,
+        hooks,
     })
+}
+
+fn extensions(
+    shipped: Vec<theirs::ExtensionDefinition>,
+    what: &str,
+    whole: &Place,
+) -> Result<Vec<ExtensionDefinition>, Failure> {
+    at_most(shipped.len(), MAX_OPS, &format!("{what}s"), whole)?;
+    distinct(shipped.iter().map(|one| one.name.as_str()), what, whole)?;
+    shipped.into_iter().map(|one| extension(one, what)).collect()
 }
 
 /// Where in a description something is wrong.
@@ -284,7 +294,7 @@ mod tests {
     }
 
     fn shipped(ops: Vec<theirs::OpDefinition>) -> Shipped {
-        Shipped { ops, type_checkers: Vec::new() }
+        Shipped { ops, ..Shipped::default() }
     }
 
     fn checked(ops: Vec<theirs::OpDefinition>) -> Result<ComponentDescription, Failure> {

@@ -123,6 +123,10 @@ impl Sandbox {
             },
             Call::Describe { component } => self.describe(&tenant, component, &limits, said).await,
             Call::CheckType(call) => self.check_type(&tenant, *call, said).await,
+            Call::Hook(call) => match self.keeper(&tenant) {
+                Ok(keeper) => keeper.tell(*call, limits, said).await,
+                Err(failure) => Err(failure),
+            },
             Call::HandleOutput(call) => match step {
                 Some(step) => self.handle_output(tenant, step, *call, &limits, said).await,
                 None => Err(no_step()),
@@ -146,9 +150,7 @@ impl Sandbox {
         if call.uses_execution {
             doors = doors.and::<Execution>();
         }
-        let mut listed: Vec<_> = call.rights.iter().map(|right| right.through).collect();
-        listed.dedup();
-        doors = listed.iter().fold(doors, |doors, interface| doors.and_resource(*interface));
+        let allowed = Allowed::new(doors, &call.rights);
         let world = if call.hermetic {
             World::hermetic(call.seed)
         } else {
@@ -156,11 +158,11 @@ impl Sandbox {
         };
         keeper.check_inputs(&call, said).await?;
         let op = Work::Op(Box::new(OpState::new(call, step, keeper)));
-        let visit = Visit::new((inside, &inside.slots), op, Allowed { doors, listed }, world, limits);
+        let visit = Visit::new((inside, &inside.slots), op, allowed, world, limits);
         let (came, usage) = visit.run(&loaded, Errand::Op, said).await;
         let result = match came {
             Ok(Came::Op(result)) => result,
-            Ok(Came::Described(_) | Came::Checked(_)) => StepResult::Failure(another_answer()),
+            Ok(Came::Described(_) | Came::Checked(_) | Came::Hooked) => StepResult::Failure(another_answer()),
             Err(failure) => StepResult::Failure(failure),
         };
         Ok(StepOutcome { result, usage })
@@ -181,7 +183,7 @@ impl Sandbox {
         let (came, usage) = visit.run(&loaded, Errand::Describe, said).await;
         let result = match came {
             Ok(Came::Described(description)) => StepResult::Described(description),
-            Ok(Came::Op(_) | Came::Checked(_)) => StepResult::Failure(another_answer()),
+            Ok(Came::Op(_) | Came::Checked(_) | Came::Hooked) => StepResult::Failure(another_answer()),
             Err(failure) => StepResult::Failure(failure),
         };
         Ok(StepOutcome { result, usage })
@@ -253,6 +255,6 @@ fn no_step() -> Failure {
     Failure::new(Code::Invariant, "a call of an op belongs to a step of a run")
 }
 
-fn another_answer() -> Failure {
+pub(crate) fn another_answer() -> Failure {
     Failure::new(Code::Invariant, "the guest answered another question than it was asked")
 }

@@ -122,6 +122,7 @@ pub(crate) fn forbidden(import: &str, work: &Work) -> Stop {
                 format!("the component called '{import}' while it described itself, which must need nothing")
             }
             Work::Op(_) => format!("the op called '{import}', which it does not list"),
+            Work::Hook(_) => format!("the hook called '{import}', which it does not list"),
             Work::Check(_) => format!("the type checker called '{import}', which it does not have"),
         },
     ))

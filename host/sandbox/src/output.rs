@@ -177,7 +177,10 @@ impl OpState {
             type_name: bound.output.type_name.clone(),
             media_type: bound.output.media_type.clone(),
             metadata: draft.metadata,
-            mapping_key: draft.key.or_else(|| self.call.mapping_key.clone()),
+            mapping_key: match &draft.key {
+                Some(key) => self.step.key.mapping.child(key),
+                None => self.step.key.mapping.clone(),
+            },
             kept: None,
         };
         if dynamic {
@@ -187,7 +190,7 @@ impl OpState {
             let item = Yielded { port: bound.output.port.clone(), value: value.clone() };
             outbox.notice(Saying::ItemCommitted(item));
             let port = &mut self.yielded[draft.output];
-            port.keys.extend(value.mapping_key.clone());
+            port.keys.extend(draft.key);
             port.items.push(value);
         } else {
             self.yielded[draft.output].value = Some(value);
@@ -252,10 +255,8 @@ impl Keeper {
         let Some(manager) = self.inside.surroundings.artifacts.io_manager(&self.tenant, &bound.manager)? else {
             return Ok(());
         };
-        let mut keys = step.key.mapping.clone();
-        if bound.output.dynamic {
-            keys.extend(value.mapping_key.clone());
-        }
+        // Whether an item, or what a mapped step yields: the keys of both.
+        let keys = value.mapping_key.clone();
         let slot = Slot {
             job: step.job.clone(),
             run: step.run,

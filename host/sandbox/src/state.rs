@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opyard_model::component::Interface;
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::OpenedResource;
-use opyard_model::step::Saying;
+use opyard_model::step::{ResourceRight, Saying};
 use opyard_model::value::ValueRef;
 use opyard_resources::Resources;
 use opyard_store::error::{StoreError, StoreErrorKind};
@@ -17,7 +17,8 @@ use crate::guard::{Guard, Limit};
 use crate::host::values::Reader;
 use crate::host::wasi::World;
 use crate::outbox::Outbox;
-use crate::output::OpState;
+use crate::output::{Keeper, OpState};
+use crate::redact::Redactor;
 use crate::trap::Stop;
 
 /// The host's side of one call. Made for it, dropped with it.
@@ -36,6 +37,8 @@ pub(crate) struct HostState {
     pub(crate) guard: Guard,
     /// What it says.
     pub(crate) outbox: Arc<Outbox>,
+    /// The secrets that it was shown, or that were used for it.
+    pub(crate) redactor: Arc<Redactor>,
     /// Clock and randomness.
     pub(crate) world: World,
     /// What it is asked to do.
@@ -50,6 +53,16 @@ pub(crate) enum Work {
     Op(Box<OpState>),
     /// To check this value.
     Check(Box<ValueRef>),
+    /// To be this hook.
+    Hook(Box<HookState>),
+}
+
+/// One hook that is told something, and what it may use.
+pub(crate) struct HookState {
+    /// `component.hook`.
+    pub(crate) name: String,
+    pub(crate) rights: Vec<ResourceRight>,
+    pub(crate) keeper: Keeper,
 }
 
 impl HostState {
@@ -57,7 +70,34 @@ impl HostState {
     pub(crate) fn op(&mut self) -> Result<&mut OpState, Stop> {
         match &mut self.work {
             Work::Op(op) => Ok(op),
+            Work::Describe | Work::Check(_) | Work::Hook(_) => Err(no_op()),
+        }
+    }
+
+    /// What it may use, for interfaces that are open to ops and hooks.
+    pub(crate) fn rights(&self) -> Result<&[ResourceRight], Stop> {
+        match &self.work {
+            Work::Op(op) => Ok(&op.call.rights),
+            Work::Hook(hook) => Ok(&hook.rights),
             Work::Describe | Work::Check(_) => Err(no_op()),
+        }
+    }
+
+    /// What its tenant keeps, likewise.
+    pub(crate) fn keeper(&self) -> Result<&Keeper, Stop> {
+        match &self.work {
+            Work::Op(op) => Ok(&op.keeper),
+            Work::Hook(hook) => Ok(&hook.keeper),
+            Work::Describe | Work::Check(_) => Err(no_op()),
+        }
+    }
+
+    /// What it is, in a message for the operator.
+    pub(crate) fn who(&self) -> String {
+        match &self.work {
+            Work::Op(op) => format!("the op `{}`", op.call.op),
+            Work::Hook(hook) => format!("the hook `{}`", hook.name),
+            Work::Describe | Work::Check(_) => "the component".to_owned(),
         }
     }
 
@@ -67,7 +107,7 @@ impl HostState {
         match &self.work {
             Work::Op(op) => op.call.inputs[reader.input].bound.values().get(reader.nth).ok_or_else(gone),
             Work::Check(value) => Ok(value),
-            Work::Describe => Err(no_op()),
+            Work::Describe | Work::Hook(_) => Err(no_op()),
         }
     }
 

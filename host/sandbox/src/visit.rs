@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use opyard_model::component::{ComponentDescription, Interface};
 use opyard_model::error::{Code, Failure, MAX_DESCRIPTION, sanitize};
+use opyard_model::hook::Occasion;
 use opyard_model::limits::{Limits, Usage};
 use opyard_model::metadata::MetadataEntry;
-use opyard_model::step::{Said, StepResult};
+use opyard_model::step::{ResourceRight, Said, StepResult};
 use opyard_store::crash::{self, CrashPoint};
 use tokio::sync::Semaphore;
 use wasmtime::UpdateDeadline;
@@ -25,9 +26,10 @@ use crate::guard::Guard;
 use crate::host::values::Reader;
 use crate::host::wasi::World;
 use crate::outbox::Outbox;
+use crate::redact::{Redacting, Redactor};
 use crate::state::{HostState, Work};
 use crate::trap::{Stop, failure_of};
-use crate::{describe, metadata};
+use crate::{describe, hooking, metadata};
 
 /// Bytes of a host call beyond the limit: a chunk.
 const CHUNK: u64 = 1 << 20;
@@ -36,6 +38,16 @@ const CHUNK: u64 = 1 << 20;
 pub(crate) struct Allowed {
     pub(crate) doors: Doors,
     pub(crate) listed: Vec<Interface>,
+}
+
+impl Allowed {
+    /// These doors, and those of what may be used.
+    pub(crate) fn new(doors: Doors, rights: &[ResourceRight]) -> Self {
+        let mut listed: Vec<_> = rights.iter().map(|right| right.through).collect();
+        listed.dedup();
+        let doors = listed.iter().fold(doors, |doors, interface| doors.and_resource(*interface));
+        Self { doors, listed }
+    }
 }
 
 /// What a type checker says of a value, checked.
@@ -52,6 +64,8 @@ pub(crate) enum Errand {
     Op,
     /// To say what the component ships.
     Describe,
+    /// To be the hook of its state.
+    Hook { hook: String, config: String, occasion: Box<Occasion> },
     /// To check the value of its state.
     Check { checker: String, params: String, reader: Reader },
 }
@@ -61,6 +75,7 @@ pub(crate) enum Came {
     Op(StepResult),
     Described(Box<ComponentDescription>),
     Checked(Verdict),
+    Hooked,
 }
 
 /// One guest, from instantiation to the end.
@@ -69,6 +84,7 @@ pub(crate) struct Visit<'a> {
     store: wasmtime::Store<HostState>,
     limits: Limits,
     outbox: Arc<Outbox>,
+    redactor: Arc<Redactor>,
     meter: Arc<CpuMeter>,
 }
 
@@ -81,7 +97,7 @@ impl<'a> Visit<'a> {
         world: World,
         limits: Limits,
     ) -> Self {
-        let outbox = Arc::new(Outbox::new(&limits));
+        let (outbox, redactor) = (Arc::new(Outbox::new(&limits)), Arc::<Redactor>::default());
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
         let state = HostState {
@@ -92,6 +108,7 @@ impl<'a> Visit<'a> {
             opened: Vec::new(),
             guard: Guard::new(limits.clone(), inside.max_memory),
             outbox: Arc::clone(&outbox),
+            redactor: Arc::clone(&redactor),
             world,
             work,
         };
@@ -111,7 +128,7 @@ impl<'a> Visit<'a> {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        Self { slots, store, limits, outbox, meter }
+        Self { slots, store, limits, outbox, redactor, meter }
     }
 
     /// Runs the guest. What it says goes to `said`; an error says why there is no answer.
@@ -121,6 +138,8 @@ impl<'a> Visit<'a> {
         };
         // Dropped before the slot, whichever way this ends: whoever gets the slot next finds its place in the pool free.
         let mut this = self;
+        let redactor = Arc::clone(&this.redactor);
+        let said = &Redacting { said, redactor: &redactor };
         let start = Instant::now();
         let result = {
             let (meter, outbox, wall) = (Arc::clone(&this.meter), Arc::clone(&this.outbox), this.limits.wall);
@@ -148,6 +167,10 @@ impl<'a> Visit<'a> {
             written_bytes: guard.written_bytes,
             host_calls: guard.host_calls,
         };
+        let result = match result {
+            Ok(Came::Op(result)) => Ok(Came::Op(redactor.result(result))),
+            other => other.map_err(|failure| redactor.failure(failure)),
+        };
         (result, usage)
     }
 
@@ -157,6 +180,10 @@ impl<'a> Visit<'a> {
             Errand::Check { checker, params, reader } => {
                 let verdict = self.check(loaded, &checker, &params, reader).await;
                 self.said_by_checker(verdict).map(Came::Checked)
+            }
+            Errand::Hook { hook, config, occasion } => {
+                let handled = self.handle(loaded, &hook, &config, &occasion).await;
+                self.said_by_hook(handled).map(|()| Came::Hooked)
             }
             Errand::Op => {
                 let Work::Op(op) = &self.store.data().work else { return Err(no_op()) };
@@ -215,6 +242,34 @@ impl<'a> Visit<'a> {
         }
     }
 
+    async fn handle(
+        &mut self,
+        loaded: &Loaded,
+        hook: &str,
+        config: &String,
+        occasion: &Occasion,
+    ) -> wasmtime::Result<Result<(), OpError>> {
+        let Some(pre) = &loaded.hooks else { return Err(no_world("hooks").into()) };
+        self.store.set_fuel(self.limits.fuel)?;
+        let instance = pre.instantiate_async(&mut self.store).await?;
+        instance.opyard_op_hooks().call_handle(&mut self.store, hook, config, &hooking::theirs(occasion)).await
+    }
+
+    fn said_by_hook(&self, said: wasmtime::Result<Result<(), OpError>>) -> Result<(), Failure> {
+        match said {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(OpError::Failure(failure))) => Err(self.failed(failure)),
+            Ok(Err(OpError::Retry(retry))) => {
+                let text = sanitize(&retry.description, MAX_DESCRIPTION);
+                Err(Failure::new(
+                    Code::RetriesExhausted,
+                    format!("a hook is told once, and this asks for more: {text}"),
+                ))
+            }
+            Err(error) => Err(self.trapped(&error)),
+        }
+    }
+
     async fn execute(&mut self, loaded: &Loaded, op: &str) -> wasmtime::Result<Result<(), OpError>> {
         let Some(pre) = &loaded.ops else { return Err(no_world("ops").into()) };
         self.store.set_fuel(self.limits.fuel)?;
@@ -235,6 +290,10 @@ impl<'a> Visit<'a> {
             if let Some(pre) = &loaded.checks {
                 let instance = pre.instantiate_async(&mut self.store).await?;
                 shipped.type_checkers = instance.opyard_op_type_checks().call_describe(&mut self.store).await?;
+            }
+            if let Some(pre) = &loaded.hooks {
+                let instance = pre.instantiate_async(&mut self.store).await?;
+                shipped.hooks = instance.opyard_op_hooks().call_describe(&mut self.store).await?;
             }
             Ok(())
         };

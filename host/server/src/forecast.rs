@@ -7,7 +7,7 @@ use std::time::Duration;
 use opyard_engine::decide::{Action, Outlook, Seat, Seats, decide};
 use opyard_engine::{EngineError, memo_question};
 use opyard_model::error::{Code, Failure};
-use opyard_model::event::{Recorded, RunEvent};
+use opyard_model::event::{Recorded, RunEvent, SkipReason};
 use opyard_model::id::{RunId, StepPath};
 use opyard_model::limits::Usage;
 use opyard_model::plan::{Plan, StepIx};
@@ -15,7 +15,6 @@ use opyard_model::state::{InstanceId, RunState};
 use opyard_model::time::Timestamp;
 use opyard_model::value::{ArtifactRef, Yielded};
 use opyard_store::memo::MemoAnswer;
-use opyard_store::run::RunFilter;
 use serde::Serialize;
 
 use crate::error::YardError;
@@ -82,15 +81,9 @@ impl Yard {
 
     /// What the steps of the job's last successful run yielded; mapped steps are left out.
     async fn last_outputs(&self, plan: &Plan) -> Result<HashMap<StepPath, Vec<Yielded>>, YardError> {
-        let filter = RunFilter {
-            job: Some(plan.job.clone()),
-            status: vec![opyard_model::event::RunStatus::Success],
-            limit: 1,
-            ..RunFilter::default()
-        };
-        let Some(last) = self.tenant_store().runs(filter).await?.into_iter().next() else { return Ok(HashMap::new()) };
+        let Some(last) = self.last_success(&plan.job).await? else { return Ok(HashMap::new()) };
         let (plan, state) = self.state(last.run).await?;
-        let plain = state.instances().filter(|(id, _)| id.key.is_none());
+        let plain = state.instances().filter(|(id, _)| id.key.is_empty());
         Ok(plain
             .map(|(id, instance)| {
                 let step = plan.step(id.step);
@@ -115,9 +108,9 @@ impl Rehearsal<'_> {
         // Whoever needs a slot has it: what is foretold does not depend on who else runs.
         let seats = Seats { held: [Seat::Run].into(), ..Seats::default() };
         loop {
-            let nothing = HashSet::new();
-            let now = Timestamp::from_micros(0);
-            let outlook = Outlook { now, asked: &nothing, slots: usize::MAX, seats: &seats };
+            let (nothing, nobody) = (HashSet::new(), HashSet::new());
+            let (now, slots) = (Timestamp::from_micros(0), usize::MAX);
+            let outlook = Outlook { now, asked: &nothing, slots, seats: &seats, telling: &nobody };
             let actions = decide(&self.state, outlook);
             if actions.is_empty() {
                 return Ok(());
@@ -128,6 +121,12 @@ impl Rehearsal<'_> {
                     Action::LookUp(ids) => self.look_up(ids).await?,
                     Action::Start(id) => self.pretend(&id)?,
                     Action::Ask(seats) => seats.iter().filter_map(Seat::step).try_for_each(|id| self.pretend(id))?,
+                    // Nobody is told of what might be.
+                    Action::Tell(hook) => {
+                        if let Some((of, hook)) = self.state.hook_name(&hook) {
+                            self.fold(RunEvent::HookSkipped { of, hook, reason: SkipReason::Canceled })?;
+                        }
+                    }
                     Action::Stop(_) | Action::WakeAt(_) => {}
                 }
             }
@@ -171,7 +170,7 @@ impl Rehearsal<'_> {
         self.note(id.step, Foreseen::Run);
         let step = self.plan.step(id.step);
         let Some(of) = self.state.attempt(id) else { return Ok(()) };
-        let outputs = self.last.get(&step.path).filter(|_| id.key.is_none()).cloned();
+        let outputs = self.last.get(&step.path).filter(|_| id.key.is_empty()).cloned();
         self.assumes.entry(id.step).or_default().insert(id.step);
         let fits = |one: &Yielded| step.outputs.iter().any(|port| port.port == one.port);
         let outputs = outputs.filter(|outputs| outputs.iter().all(fits));

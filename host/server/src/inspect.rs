@@ -109,7 +109,11 @@ pub async fn ask(
     match sandbox.execute(request, &Silence).await.result {
         StepResult::Described(description) => Ok(*description),
         StepResult::Failure(failure) => Err(failure.into()),
-        StepResult::Success { .. } | StepResult::Checked(_) | StepResult::Handled(_) | StepResult::Retry { .. } => {
+        StepResult::Success { .. }
+        | StepResult::Checked(_)
+        | StepResult::Handled(_)
+        | StepResult::Hooked
+        | StepResult::Retry { .. } => {
             Err(YardError::new(Code::Invariant, "the sandbox answered another question than it was asked"))
         }
     }

@@ -15,6 +15,7 @@ mod inspect;
 mod project;
 mod rerun;
 mod run;
+mod stored;
 mod upkeep;
 mod yard;
 

@@ -1,14 +1,12 @@
 //! A definitions file and the components that it names.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use opyard_model::component::ComponentDescription;
 use opyard_model::definitions::Definitions;
 use opyard_model::diagnostic::{Diagnostic, Diagnostics, MAX_SOURCE, Source};
-use opyard_model::digest::Digest;
 use opyard_model::error::{Blame, Code, Failure};
 use opyard_model::id::Name;
 use opyard_model::limits::Limits;
@@ -16,6 +14,7 @@ use opyard_model::plan::{Catalog, ConfigurableStep, Launch, Plan, Planning, conf
 
 use crate::components;
 use crate::error::YardError;
+use crate::stored::Known;
 use crate::yard::Yard;
 
 /// A definitions file, parsed, with its components described: all that is needed to plan its jobs.
@@ -133,7 +132,7 @@ impl Project {
     pub async fn check(&self, yard: &Yard, environment: Option<&str>) -> Result<Diagnostics, YardError> {
         let all: Vec<_> = self.definitions.environments().map(Name::as_str).collect();
         let environments = environment.map_or(all, |one| vec![one]);
-        let planned = self.planning(yard, |planning| {
+        let planned = self.planning(yard, false, |planning| {
             let mut warnings = self.definitions.check(planning)?;
             let mut errors = Diagnostics::default();
             let mut secrets = BTreeMap::new();
@@ -177,7 +176,8 @@ impl Project {
     /// # Errors
     /// All that is wrong with it, and with the settings.
     pub async fn plan(&self, yard: &Yard, launch: &Launch<'_>) -> Result<PlannedJob, YardError> {
-        let (plan, warnings) = self.planning(yard, |planning| Plan::build(&self.definitions, launch, planning)).await?;
+        let (plan, warnings) =
+            self.planning(yard, true, |planning| Plan::build(&self.definitions, launch, planning)).await?;
         Ok(PlannedJob { plan, warnings })
     }
 
@@ -186,42 +186,30 @@ impl Project {
     /// # Errors
     /// When there is no such job or environment.
     pub async fn configurable(&self, yard: &Yard, launch: &Launch<'_>) -> Result<Vec<ConfigurableStep>, YardError> {
-        self.planning(yard, |planning| configurable(&self.definitions, launch, planning)).await
+        self.planning(yard, false, |planning| configurable(&self.definitions, launch, planning)).await
     }
 
-    /// Plans with the sizes of the artifacts that the definitions name: planning is pure, so what it asks for in vain is
-    /// looked up, and it plans again.
+    /// Plans with what the yard knows of what the definitions name: planning is pure, so what it asks for in vain is looked
+    /// up, and it plans again.
     async fn planning<T>(
         &self,
         yard: &Yard,
+        needs_latest: bool,
         plan: impl Fn(&Planning<'_>) -> Result<T, Diagnostics>,
     ) -> Result<T, YardError> {
         let defaults = Limits::default();
         let ceiling = Limits::ceiling();
-        let mut known: HashMap<Digest, Option<u64>> = HashMap::new();
+        let mut known = Known::default();
         loop {
-            let asked = RefCell::new(Vec::new());
-            let planned = {
-                let artifacts = |digest: &Digest| match known.get(digest) {
-                    Some(size) => *size,
-                    None => {
-                        asked.borrow_mut().push(*digest);
-                        None
-                    }
-                };
-                plan(&Planning {
-                    catalog: &self.catalog,
-                    artifacts: &artifacts,
-                    defaults: &defaults,
-                    ceiling: &ceiling,
-                })
-            };
-            let asked = asked.into_inner();
-            if asked.is_empty() {
+            let planned = plan(&Planning {
+                catalog: &self.catalog,
+                stored: &known,
+                needs_latest,
+                defaults: &defaults,
+                ceiling: &ceiling,
+            });
+            if !known.learn(yard).await? {
                 return Ok(planned?);
-            }
-            for digest in asked {
-                known.insert(digest, yard.artifact_size(digest).await?);
             }
         }
     }

@@ -6,12 +6,11 @@ use opyard_engine::Lineage;
 use opyard_model::definitions::Setting;
 use opyard_model::digest::Digest;
 use opyard_model::error::Code;
-use opyard_model::event::RunStatus;
 use opyard_model::id::Name;
 use opyard_model::plan::{Earlier, EarlierRun, Launch, Plan, Scope};
 use opyard_model::selection::Selection;
 use opyard_store::error::StoreErrorKind;
-use opyard_store::run::{RunFilter, RunSummary};
+use opyard_store::run::RunSummary;
 
 use crate::error::YardError;
 use crate::project::{PlannedJob, Project};
@@ -92,14 +91,8 @@ impl Yard {
     /// When the selection matches nothing, or a result that is needed is nowhere.
     pub async fn select(&self, plan: Plan, selection: &Selection) -> Result<Plan, YardError> {
         let scope = Scope::Only(selection.resolve(&plan)?);
-        let filter = RunFilter {
-            job: Some(plan.job.clone()),
-            status: vec![RunStatus::Success],
-            limit: 1,
-            ..RunFilter::default()
-        };
-        let line = match self.tenant_store().runs(filter).await?.first() {
-            Some(latest) => self.line(latest).await?,
+        let line = match self.last_success(&plan.job).await? {
+            Some(latest) => self.line(&latest).await?,
             None => Vec::new(),
         };
         self.after(plan, &line, scope).await
@@ -111,7 +104,7 @@ impl Yard {
     }
 
     /// A run, the run that it went on from, and so on.
-    async fn line(&self, newest: &RunSummary) -> Result<Vec<EarlierRun>, YardError> {
+    pub(crate) async fn line(&self, newest: &RunSummary) -> Result<Vec<EarlierRun>, YardError> {
         let mut line: Vec<EarlierRun> = Vec::new();
         let mut next = Some(newest.clone());
         while let Some(summary) = next.filter(|_| line.len() < MAX_LINE) {

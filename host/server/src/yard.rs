@@ -240,7 +240,7 @@ impl Yard {
     pub async fn output(&self, run: RunId, name: &str) -> Result<Found, YardError> {
         let outputs = self.outputs(run).await?;
         let names = |found: &Found| {
-            let item = found.output.value.mapping_key.as_ref().filter(|_| found.step.mapping.is_empty());
+            let item = found.output.value.item_of(&found.step.mapping);
             let item = item.map(|key| format!("[{key}]")).unwrap_or_default();
             [format!("{}.{}{item}", found.step, found.output.port), format!("{}{item}", found.step)]
         };

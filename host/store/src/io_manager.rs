@@ -1,7 +1,7 @@
 //! IO managers: where outputs are kept beside the artifact store, and how they are loaded again.
 
 use async_trait::async_trait;
-use opyard_model::id::{MappingKey, Name, RunId, StepPath};
+use opyard_model::id::{ItemKey, Name, RunId, StepPath};
 use opyard_model::json::CanonicalJson;
 use opyard_model::value::ValueRef;
 
@@ -19,8 +19,8 @@ pub struct Slot {
     pub step: StepPath,
     /// The output port.
     pub output: Name,
-    /// The mapping keys of the step, then of the item; empty for a plain one.
-    pub keys: Vec<MappingKey>,
+    /// Which item it is, or which one the step is mapped over; empty for a plain one.
+    pub keys: ItemKey,
 }
 
 /// Keeps outputs somewhere of its own. (`artifacts` is none of these: it keeps nothing beside the artifact store.)

@@ -13,7 +13,7 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Recorded, RunEvent, RunStatus};
 use opyard_model::id::{Name, RunId};
 use opyard_model::limits::Limits;
-use opyard_model::plan::{Catalog, IoManagerSpec, Launch, Plan, Planning};
+use opyard_model::plan::{Catalog, IoManagerSpec, Launch, Plan, Planning, WithoutRuns};
 use opyard_model::value::Yielded;
 use opyard_server::{SystemClock, YardError};
 use opyard_store::artifact::read_whole;
@@ -86,10 +86,11 @@ impl JobTest {
     /// in the answer.
     pub async fn run(&self) -> Result<JobRun<'_>, YardError> {
         let launch = Launch { job: &self.job, environment: self.environment.as_deref(), settings: &self.settings };
-        let none = |_: &Digest| None;
+        let none = WithoutRuns(|_: &Digest| None);
         let planning = Planning {
             catalog: &self.catalog,
-            artifacts: &none,
+            stored: &none,
+            needs_latest: true,
             defaults: &Limits::default(),
             ceiling: &Limits::ceiling(),
         };

@@ -12,7 +12,7 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Attempt, RunEvent};
 use opyard_model::id::{Name, RunId, StepKey};
 use opyard_model::limits::{Limits, Usage};
-use opyard_model::plan::{Access, Catalog, Launch, Plan, Planning, ResourceSpec, Source};
+use opyard_model::plan::{Access, Catalog, Launch, Plan, Planning, ResourceSpec, Source, WithoutRuns};
 use opyard_model::step::{
     Bound, BoundInput, Call, Said, Saying, StepExecutor as _, StepIdentity, StepRequest, StepResult,
 };
@@ -133,7 +133,7 @@ pub(crate) async fn run(
     for input in &step.inputs {
         let given = case.inputs.iter().position(|given| given.port() == input.port.as_str());
         let bound = match (&input.source, given) {
-            (Source::Given { value, text }, given) => {
+            (Source::Given { value, text, .. }, given) => {
                 if let Some(text) = text {
                     bench.put(Bytes::from(text.clone())).await?;
                 }
@@ -169,7 +169,7 @@ pub(crate) async fn run(
         StepResult::Success { outputs, .. } => (OpOutcome::Success, outputs),
         StepResult::Retry { description, .. } => (OpOutcome::Retry { description }, Vec::new()),
         StepResult::Failure(failure) => (OpOutcome::Failure(failure), Vec::new()),
-        StepResult::Described(_) | StepResult::Checked(_) | StepResult::Handled(_) => {
+        StepResult::Described(_) | StepResult::Checked(_) | StepResult::Hooked | StepResult::Handled(_) => {
             let text = "the sandbox answered another question than it was asked";
             return Err(Failure::new(Code::Invariant, text).into());
         }
@@ -221,9 +221,15 @@ fn plan(file: &OpTestFile, catalog: &Catalog, case: &OpCase, stored: &Stored) ->
     let of = |fixture: &Fixture| {
         artifacts().find(|(one, _)| std::ptr::eq(*one, fixture)).map_or_else(|| Digest::of(b""), |(_, to)| to.digest)
     };
-    let size = |digest: &Digest| artifacts().find(|(_, to)| to.digest == *digest).map(|(_, to)| to.size);
+    let size = WithoutRuns(|digest: &Digest| artifacts().find(|(_, to)| to.digest == *digest).map(|(_, to)| to.size));
     let definitions = file.definitions(case, of);
-    let planning = Planning { catalog, artifacts: &size, defaults: &Limits::default(), ceiling: &Limits::ceiling() };
+    let planning = Planning {
+        catalog,
+        stored: &size,
+        needs_latest: true,
+        defaults: &Limits::default(),
+        ceiling: &Limits::ceiling(),
+    };
     let launch = Launch { job: JOB, environment: None, settings: &[] };
     let op = catalog.get(file.component().as_str()).and_then(|component| component.op(case.op()));
     let mut problems = op.map(|op| file.problems(case, op)).unwrap_or_default();

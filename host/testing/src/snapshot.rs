@@ -42,7 +42,7 @@ fn output(output: &OpOutput) -> Value {
     };
     let mut told = Map::new();
     told.insert("port".into(), json!(output.port));
-    if let Some(key) = &value.mapping_key {
+    if let Some(key) = value.mapping_key.text() {
         told.insert("item".into(), json!(key));
     }
     told.insert("type".into(), json!(value.type_name));

@@ -47,3 +47,25 @@ pub mod type_checker {
         pub_export_macro: true,
     });
 }
+
+/// The world of hooks. Its imports are those above.
+pub mod hook {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package opyard:guest;
+
+            world hooking {
+                include opyard:op/hook@0.1.0;
+            }
+        ",
+        world: "opyard:guest/hooking",
+        with: {
+            "opyard:op/types@0.1.0": crate::bindings::opyard::op::types,
+            "opyard:op/definitions@0.1.0": crate::bindings::opyard::op::definitions,
+            "opyard:op/events@0.1.0": crate::bindings::opyard::op::events,
+        },
+        export_macro_name: "export_hooks",
+        pub_export_macro: true,
+    });
+}

@@ -125,6 +125,11 @@ pub const fn assert_checkers_distinct(names: &[&str]) {
     assert!(distinct(names), "two type checkers of this component have the same name");
 }
 
+/// Refuses, at compile time, two hooks of one name.
+pub const fn assert_hooks_distinct(names: &[&str]) {
+    assert!(distinct(names), "two hooks of this component have the same name");
+}
+
 const fn distinct(names: &[&str]) -> bool {
     let mut i = 0;
     while i < names.len() {
@@ -172,9 +177,9 @@ const fn same(a: &str, b: &str) -> bool {
     true
 }
 
-/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops and its type checkers, and exports them.
+/// Makes the component of a crate of `crate-type = ["cdylib"]`: names its ops, type checkers and hooks, and exports them.
 ///
-/// A component may ship both: `component! { ops: […], type_checkers: […] }`.
+/// A component may ship several kinds: `component! { ops: […], type_checkers: […], hooks: […] }`, in any order.
 ///
 /// ```
 /// use opyard_guest::{Text, component, op};
@@ -190,7 +195,7 @@ const fn same(a: &str, b: &str) -> bool {
 /// ```
 #[macro_export]
 macro_rules! component {
-    (ops: [$($op:path),+ $(,)?] $(,)?) => {
+    (@ops [$($op:path),+]) => {
         const _: () = {
             struct Component;
 
@@ -221,7 +226,7 @@ macro_rules! component {
                 <Component as $crate::bindings::exports::opyard::op::ops::Guest>::describe;
         };
     };
-    (type_checkers: [$($checker:path),+ $(,)?] $(,)?) => {
+    (@type_checkers [$($checker:path),+]) => {
         const _: () = {
             struct Component;
 
@@ -255,12 +260,39 @@ macro_rules! component {
                 <Component as $crate::__private::TypeChecks>::describe;
         };
     };
-    (ops: [$($op:path),+ $(,)?], type_checkers: [$($checker:path),+ $(,)?] $(,)?) => {
-        $crate::component! { ops: [$($op),+] }
-        $crate::component! { type_checkers: [$($checker),+] }
+    (@hooks [$($hook:path),+]) => {
+        const _: () = {
+            struct Component;
+
+            $crate::__private::assert_hooks_distinct(&[$(<$hook as $crate::Hook>::NAME),+]);
+
+            impl $crate::__private::Hooks for Component {
+                fn describe() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> {
+                    ::std::vec![$(<$hook as $crate::Hook>::definition()),+]
+                }
+
+                fn handle(
+                    hook: ::std::string::String,
+                    config: ::std::string::String,
+                    occasion: $crate::__private::HostOccasion,
+                ) -> ::core::result::Result<(), $crate::__private::OpError> {
+                    $(
+                        if hook == <$hook as $crate::Hook>::NAME {
+                            return $crate::__private::handle(<$hook as $crate::Hook>::handle, occasion, &config);
+                        }
+                    )+
+                    $crate::__private::unknown_hook(&hook)
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            $crate::bindings::hook::export_hooks!(Component with_types_in $crate::bindings::hook);
+            #[cfg(not(target_family = "wasm"))]
+            const _: fn() -> ::std::vec::Vec<$crate::definition::ExtensionDefinition> =
+                <Component as $crate::__private::Hooks>::describe;
+        };
     };
-    (type_checkers: [$($checker:path),+ $(,)?], ops: [$($op:path),+ $(,)?] $(,)?) => {
-        $crate::component! { ops: [$($op),+] }
-        $crate::component! { type_checkers: [$($checker),+] }
+    ($($kind:ident: [$($item:path),+ $(,)?]),+ $(,)?) => {
+        $($crate::component! { @$kind [$($item),+] })+
     };
 }

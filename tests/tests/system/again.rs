@@ -174,3 +174,38 @@ fn a_watched_job_runs_again_when_a_file_changes() {
     assert!(Command::new("kill").args(["-INT", &watched.child.id().to_string()]).status().unwrap().success());
     assert_eq!(watched.child.wait().unwrap().code(), Some(0), "as the last run ended");
 }
+
+#[test]
+fn the_latest_of_another_job_is_found_at_launch_and_recorded() {
+    let definitions = |value: u32| {
+        format!(
+            "opyard: 1\ncomponents:\n  probe: {{ path: \"{{{{probe}}}}\" }}\ngraphs:\n  inner:\n    inputs: {{ x: }}\n    \
+             steps: {{ half: {{ op: probe.item, inputs: {{ value: $x }} }} }}\n    outputs: {{ out: half }}\njobs:\n  make:\n    \
+             steps:\n      fit:  {{ op: probe.const, config: {{ value: {value} }} }}\n      \
+             nest: {{ graph: inner, inputs: {{ x: fit }} }}\n  \
+             use:\n    steps:\n      twice: {{ op: probe.item, inputs: {{ value: {{ latest: {{ job: make, step: nest, output: out }} }} }} }}\n      \
+             wide:  {{ op: probe.fan, config: {{ items: 2 }} }}\n  \
+             wide:\n    steps:\n      each: {{ op: probe.item, inputs: {{ value: {{ latest: {{ job: use, step: wide }} }} }} }}\n"
+        )
+    };
+    let project = Project::new(&definitions(3));
+    let (out, err) = project.expect(&["check"], 2);
+    assert!(format!("{out}{err}").contains("is dynamic"), "{out}{err}");
+    project.define(&definitions(3).replace("job: use, step: wide", "job: use, step: twice"));
+    project.expect(&["check"], 0);
+    let (out, err) = project.expect(&["run", "use"], 2);
+    assert!(format!("{out}{err}").contains("OPY-250"), "{out}{err}");
+    project.expect(&["run", "make"], 0);
+    project.expect(&["run", "use"], 0);
+    assert_eq!(project.expect(&["cat", "latest", "twice"], 0).0.trim(), "12.0");
+    let first = project.last_run().run.to_string();
+    // A run that fails is not the latest of its kind, and one that succeeds is, also when all of it was remembered.
+    project.define(&definitions(5).replace("job: use, step: wide", "job: use, step: twice"));
+    project.expect(&["run", "use"], 0);
+    assert_eq!(project.expect(&["cat", "latest", "twice"], 0).0.trim(), "12.0", "nothing was made anew");
+    project.expect(&["run", "make"], 0);
+    project.expect(&["run", "use"], 0);
+    assert_eq!(project.expect(&["cat", "latest", "twice"], 0).0.trim(), "20.0");
+    assert_eq!(project.expect(&["cat", &first, "twice"], 0).0.trim(), "12.0");
+    project.expect(&["run", "wide"], 0);
+}

@@ -1,12 +1,13 @@
 //! `guest-examples/jobs`: for each capability a small job that runs, and its bad twin, whose error stands beside it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use opyard_server::model::definitions::Definitions;
 use opyard_server::model::diagnostic::Source;
 
 use crate::harness::{Project, root};
-use crate::network::Server;
+use crate::server::Server;
 
 /// What the definitions of these jobs name, and the tests have: a variable with a secret, and a server.
 const KEY: (&str, &str) = ("OPYARD_EXAMPLE_KEY", "an-example-of-a-key");
@@ -59,6 +60,36 @@ fn every_capability_has_a_job_that_runs() {
             expect(&project, &["run", job.as_str()], 0);
         }
     }
+}
+
+/// A step for each paragraph of each chapter, collected by chapter and as a whole; again on what is remembered, and one alone.
+#[test]
+fn items_of_items_are_mapped_and_collected_level_by_level() {
+    let project = project(&root().join("guest-examples/jobs/dynamic_outputs"), "opyard.yaml", &Server::new());
+    project.expect(&["run", "book"], 0);
+    let run = project.last_run();
+    let done = run.steps("step_success");
+    let of = |step: &str| done.iter().filter(|key| key.starts_with(&format!("{step}["))).count();
+    assert_eq!((of("paragraphs"), of("chapter"), of("summaries")), (12, 12, 12));
+    assert!(of("words") > 500 && done.contains("words[chapter-01][p-001]") && done.contains("book"), "{done:?}");
+    let read =
+        |name: &str| serde_json::from_str::<serde_json::Value>(&project.expect(&["cat", "latest", name], 0).0).unwrap();
+    let (book, last) = (read("book.result"), read("chapter[chapter-12].result"));
+    assert_eq!(book["parts"].as_object().unwrap().len(), of("words"));
+    let parts = last["parts"].as_object().unwrap();
+    assert!(parts.keys().all(|key| key.starts_with("chapter-12/p-")), "{parts:?}");
+    assert_eq!(parts["chapter-12/p-001"], book["parts"]["chapter-12/p-001"]);
+    let by_chapter: u64 =
+        (1..=12).map(|n| read(&format!("chapter[chapter-{n:02}].result"))["total"]["words"].as_u64().unwrap()).sum();
+    assert_eq!(by_chapter, book["total"]["words"].as_u64().unwrap());
+
+    project.expect(&["run", "book"], 0);
+    assert_eq!(project.last_run().steps("step_memoized").len(), done.len() - 1);
+    project.expect(&["rerun", "latest", "--select", "words[chapter-03],chapter[chapter-03]"], 0);
+    let again = project.last_run();
+    let ran: BTreeSet<_> = again.steps("step_memoized").union(&again.steps("step_success")).cloned().collect();
+    assert!(ran.contains("chapter[chapter-03]") && !ran.contains("chapter[chapter-04]"), "{ran:?}");
+    project.expect(&["rerun", "latest", "--select", "words[chapter-03][p-001][more]"], 2);
 }
 
 #[test]

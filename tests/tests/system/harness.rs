@@ -63,7 +63,7 @@ impl Project {
     /// Replaces the definitions.
     pub(crate) fn define(&self, definitions: &str) {
         let mut text = definitions.to_owned();
-        for name in ["penguins", "textkit", "probe"] {
+        for name in ["notify", "penguins", "textkit", "probe", "modelkit"] {
             let place = format!("{{{{{name}}}}}");
             if text.contains(&place) {
                 text = text.replace(&place, &component(name).display().to_string());

@@ -1,73 +1,14 @@
 //! Ops that reach out: HTTP with a secret that nobody is to see, and secrets that an op may see.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use crate::harness::{Project, set};
+use crate::server::Server;
 
 /// The bytes that are looked for, and where they come from.
 const KEY: (&str, &str) = ("OPYARD_TEST_API_KEY", "canary-key-b7e151628aed2a6a");
 const TOKEN: &str = "canary-token-3243f6a8885a308d";
-
-/// Answers `rows` to every request, and remembers the requests.
-pub(crate) struct Server {
-    address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    pub(crate) fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (requests, over) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
-        let (to, end) = (Arc::clone(&requests), Arc::clone(&over));
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if end.load(Ordering::SeqCst) {
-                    return;
-                }
-                // What a client does to a connection is its own affair.
-                let _ = stream.and_then(|stream| serve(stream, &to));
-            }
-        });
-        Self { address, requests, over, thread: Some(thread) }
-    }
-
-    /// Where it is asked.
-    pub(crate) fn origin(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
-        let woken = TcpStream::connect(self.address);
-        if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(mut stream: TcpStream, requests: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let (mut held, mut buffer) = (Vec::new(), [0; 4096]);
-    while !held.ends_with(b"\r\n\r\n") {
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(());
-        }
-        held.extend_from_slice(&buffer[..count]);
-    }
-    requests.lock().unwrap().push(String::from_utf8_lossy(&held).into_owned());
-    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nrows")
-}
 
 fn project(origin: &str) -> Project {
     let project = Project::new(&format!(
@@ -85,11 +26,15 @@ resources:
 grants:
   probe.fetch: {{ resources: {{ api: api }} }}
   probe.reveal_secret: {{ reveal: {{ token: db_token }} }}
+  probe.blab: {{ reveal: {{ token: db_token }} }}
 jobs:
   work:
     steps:
       fetch: {{ op: probe.fetch, config: {{ url: \"{origin}/rows\", must: true }} }}
       reveal: {{ op: probe.reveal_secret }}
+  talk:
+    steps:
+      blab: {{ op: probe.blab, config: {{ ending: failure }} }}
   wander:
     steps:
       fetch: {{ op: probe.fetch, config: {{ url: \"https://evil.example/?q=1\", must: true }} }}
@@ -140,12 +85,12 @@ fn holds_a_secret(bytes: &[u8]) -> bool {
 }
 
 /// How many files of a folder were looked into. None may hold a secret.
-fn searched(folder: &Path) -> usize {
+pub(crate) fn searched(folder: &Path, holds_a_secret: &dyn Fn(&[u8]) -> bool) -> usize {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            count += searched(&path);
+            count += searched(&path, holds_a_secret);
         } else {
             assert!(!holds_a_secret(&std::fs::read(&path).unwrap()), "a secret is in {}", path.display());
             count += 1;
@@ -158,14 +103,14 @@ fn searched(folder: &Path) -> usize {
 #[test]
 fn secrets_are_used_and_nowhere_kept() {
     let server = Server::new();
-    let project = project(&format!("http://{}", server.address));
+    let project = project(&server.origin());
     let checked = expect(&project, &["check"], 0);
     assert!(!checked.contains("OPY-319"), "{checked}");
     let mut all = checked + &expect(&project, &["run", "work"], 0);
     let run = project.last_run();
     assert_eq!(run.steps("step_success"), set(&["fetch", "reveal"]));
-    let requests = server.requests.lock().unwrap().clone();
-    assert!(requests.len() == 1 && requests[0].contains(&format!("authorization: Bearer {}\r\n", KEY.1)));
+    let requests = server.requests();
+    assert!(requests.len() == 1 && requests[0].header("authorization") == Some(&format!("Bearer {}", KEY.1)));
     assert!(expect(&project, &["cat", "latest", "fetch"], 0).contains("rows"));
     assert_eq!(expect(&project, &["cat", "latest", "reveal"], 0).trim(), TOKEN.len().to_string());
 
@@ -177,12 +122,17 @@ fn secrets_are_used_and_nowhere_kept() {
     }
     all += &events;
 
+    // What an op says of it by itself is recorded without it.
+    let talk = expect(&project, &["run", "talk"], 100) + &expect(&project, &["events", "--json"], 0);
+    assert!(talk.contains("no [redacted:db_token]") && talk.contains("it is [redacted:db_token]"), "{talk}");
+    all += &talk;
+
     // The same of what fails: an origin that is not allowed, an address that is not, and a server that is gone.
     for environment in [&["run", "wander"][..], &["run", "work", "-e", "public"]] {
         all += &expect(&project, environment, 100);
         all += &expect(&project, &["events"], 0);
     }
-    assert_eq!(server.requests.lock().unwrap().len(), 1, "nothing more arrived");
+    assert_eq!(server.requests().len(), 1, "nothing more arrived");
     drop(server);
     let gone = expect(&project, &["run", "work"], 100);
     assert!(gone.contains("OPY-306") && gone.contains("cannot be reached"), "{gone}");
@@ -204,13 +154,13 @@ fn secrets_are_used_and_nowhere_kept() {
     assert!(!holds_a_secret(all.as_bytes()), "a secret was printed:\n{all}");
     // The search finds what is there.
     assert!(holds_a_secret(format!("xx{TOKEN}").as_bytes()) && holds_a_secret(KEY.1.as_bytes()));
-    assert!(searched(&project.path().join(".opyard")) > 3);
+    assert!(searched(&project.path().join(".opyard"), &holds_a_secret) > 3);
 }
 
 #[test]
 fn what_is_refused_is_told_to_the_operator() {
     let server = Server::new();
-    let origin = format!("http://{}", server.address);
+    let origin = server.origin();
     let project = project(&origin);
     let out = expect(&project, &["run", "wander"], 100);
     assert!(out.contains("denied") && out.contains("evil.example"), "{out}");
@@ -233,5 +183,5 @@ fn what_is_refused_is_told_to_the_operator() {
     for part in ["OPY-319", "`api_key` cannot be had from the environment variable OPYARD_TEST_API_KEY", "`db_token`"] {
         assert!(failed.contains(part), "{part} is not in:\n{failed}");
     }
-    assert!(server.requests.lock().unwrap().is_empty());
+    assert!(server.requests().is_empty());
 }

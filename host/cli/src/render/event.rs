@@ -4,7 +4,7 @@ use anstyle::Style;
 use opyard_server::model::component::Interface;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Level, OpenedResource, Progress, Recorded, RunEvent, Stream, TypeChecked,
+    AssetEvent, HookName, Level, OpenedResource, Progress, Recorded, RunEvent, Stream, TypeChecked,
 };
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Usage;
@@ -43,6 +43,8 @@ pub(crate) fn style(event: &RunEvent) -> Style {
         | RunEvent::StepUpForRetry { .. }
         | RunEvent::StepSuperseded { .. }
         | RunEvent::TypeCheckFailure { .. }
+        | RunEvent::HookErrored { .. }
+        | RunEvent::HookSkipped { .. }
         | RunEvent::ResourceInitFailure { .. }
         | RunEvent::LimitReached { .. }
         | RunEvent::GrantDenied { .. } => WARN,
@@ -88,7 +90,7 @@ fn failed(failure: &Failure) -> String {
 
 fn yielded(output: &Yielded) -> String {
     let value = &output.value;
-    let item = value.mapping_key.as_ref().map(|key| format!("[{key}]")).unwrap_or_default();
+    let item = value.mapping_key.last().map(|key| format!("[{key}]")).unwrap_or_default();
     let digest: String = value.artifact.digest.to_string().chars().take(15).collect();
     format!("{}{item}: {}, {}, {digest}…", output.port, value.media_type, quantity::size(value.artifact.size))
 }
@@ -155,6 +157,9 @@ pub(crate) fn told(event: &RunEvent) -> String {
         }
         RunEvent::TypeCheckSuccess { check, .. } => type_check(check, "is"),
         RunEvent::TypeCheckFailure { check, .. } => type_check(check, "is not"),
+        RunEvent::HookCompleted { hook, .. } => hooked(hook),
+        RunEvent::HookErrored { hook, failure, .. } => format!("{}: {}", hooked(hook), failed(failure)),
+        RunEvent::HookSkipped { hook, .. } => format!("{}: the run is being stopped", hooked(hook)),
         RunEvent::Metric { point, from_memo, .. } => {
             let at = point.step.map(|step| format!(" at {step}")).unwrap_or_default();
             format!("{} = {}{at}{}", point.name, metric(point.value), again(*from_memo))
@@ -174,6 +179,11 @@ pub(crate) fn told(event: &RunEvent) -> String {
     }
 }
 
+/// A hook, and of what it is told.
+fn hooked(hook: &HookName) -> String {
+    format!("{} on {}", hook.name, hook.on.name())
+}
+
 /// A resource, and the op's key for it where that is another.
 fn opened(resource: &OpenedResource) -> String {
     let OpenedResource { key, name, through } = resource;
@@ -185,7 +195,7 @@ fn opened(resource: &OpenedResource) -> String {
 /// A value and its type.
 fn type_check(check: &TypeChecked, verdict: &str) -> String {
     let TypeChecked { port, mapping_key, type_name, by, description, .. } = check;
-    let key = mapping_key.as_ref().map(|key| format!("[{key}]")).unwrap_or_default();
+    let key = mapping_key.last().map(|key| format!("[{key}]")).unwrap_or_default();
     let description = description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     format!("{port}{key} {verdict} a {type_name} by {by}{description}")
 }

@@ -1,7 +1,7 @@
 //! A component file in plain words.
 
 use opyard_server::model::component::{
-    ExtensionDefinition, InputDefinition, Interface, OpDefinition, OutputDefinition,
+    ExtensionDefinition, InputDefinition, Interface, OpDefinition, OutputDefinition, ResourceRequirement,
 };
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::{Inspected, InspectedOp};
@@ -26,7 +26,8 @@ pub(crate) fn component(name: &str, inspected: &Inspected) -> String {
     )];
     parts.push(reach(&component.imports));
     parts.extend(inspected.ops.iter().map(op));
-    parts.extend(component.type_checkers.iter().map(type_checker));
+    parts.extend(component.type_checkers.iter().map(|one| extension("type checker", "parameters", one)));
+    parts.extend(component.hooks.iter().map(|one| extension("hook", "config", one)));
     parts.join("\n\n")
 }
 
@@ -90,7 +91,7 @@ fn op(inspected: &InspectedOp) -> String {
     lines.extend(op.description.as_deref().map(|words| text::block(words, "  ")));
     lines.push(format!("  {verdict}"));
     lines.extend(ports(op));
-    lines.extend(resources(op));
+    lines.extend(resources(&op.resources));
     if let Some(policy) = &op.retry_policy {
         let delay = quantity::time(policy.delay);
         lines.push(format!(
@@ -103,10 +104,12 @@ fn op(inspected: &InspectedOp) -> String {
     lines.join("\n")
 }
 
-fn type_checker(checker: &ExtensionDefinition) -> String {
-    let mut lines = vec![format!("{} {}", paint(DIM, "type checker"), paint(TITLE, &checker.name))];
-    lines.extend(checker.description.as_deref().map(|words| text::block(words, "  ")));
-    lines.push(config("parameters", checker.config_schema.as_ref()));
+/// What a component ships beside ops.
+fn extension(what: &str, params: &str, shipped: &ExtensionDefinition) -> String {
+    let mut lines = vec![format!("{} {}", paint(DIM, what), paint(TITLE, &shipped.name))];
+    lines.extend(shipped.description.as_deref().map(|words| text::block(words, "  ")));
+    lines.extend(resources(&shipped.resources));
+    lines.push(config(params, shipped.config_schema.as_ref()));
     lines.join("\n")
 }
 
@@ -149,8 +152,8 @@ fn row(port: &str, texts: [&str; 3], marks: &[(bool, &str)], description: Option
     ]
 }
 
-fn resources(op: &OpDefinition) -> Vec<String> {
-    let drawn = op.resources.iter().map(|resource| {
+fn resources(asked: &[ResourceRequirement]) -> Vec<String> {
+    let drawn = asked.iter().map(|resource| {
         let optional = if resource.optional { " (can do without)" } else { "" };
         format!("  {} `{}` through {}{optional}", paint(DIM, "resource"), resource.key, resource.through.import())
     });
@@ -159,7 +162,7 @@ fn resources(op: &OpDefinition) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use opyard_server::model::component::{ComponentDescription, ResourceRequirement};
+    use opyard_server::model::component::ComponentDescription;
     use opyard_server::model::digest::ComponentDigest;
     use opyard_server::model::id::MediaType;
     use opyard_server::model::json::CanonicalJson;
@@ -228,7 +231,16 @@ mod tests {
             .into(),
             exports: vec![],
             ops: vec![op.clone(), hermetic.clone()],
-            type_checkers: vec![checker],
+            type_checkers: vec![checker.clone()],
+            hooks: vec![ExtensionDefinition {
+                name: name("post"),
+                resources: vec![ResourceRequirement {
+                    key: name("hub"),
+                    through: Interface::HttpClient,
+                    optional: false,
+                }],
+                ..checker
+            }],
         };
         let ops = [op, hermetic].map(|op| InspectedOp { hermetic: op.is_hermetic(), leaks: op.leaks(), op });
         insta::assert_snapshot!(plain(&super::component("fit.wasm", &Inspected { component, ops: ops.into() })));

@@ -123,6 +123,16 @@ fn kept(report: &Report, limit: usize) -> String {
     with_rest(&table, report.kept.len(), limit)
 }
 
+/// Inputs that were found in other runs.
+fn latest(report: &Report, limit: usize) -> String {
+    let mut table = Table::new(["input", "of", "step", "in"]);
+    for (step, port, of) in report.latest.iter().take(limit) {
+        let input = format!("{step}.{port}");
+        table.row([input.into(), of.job.as_str().into(), of.step.as_str().into(), of.run.to_string().into()]);
+    }
+    with_rest(&table, report.latest.len(), limit)
+}
+
 fn with_rest(table: &Table, count: usize, limit: usize) -> String {
     if table.is_empty() {
         return String::new();
@@ -138,8 +148,8 @@ fn next(report: &Report, again: &str) -> String {
         lines.push((format!("opyard artifacts {run}{again}"), "all that it made"));
         let last = report.steps().iter().rev().find_map(|step| Some((step, step.last_output.as_ref()?)));
         if let Some((step, (port, item))) = last {
-            let item = item.as_ref().filter(|_| step.key.mapping.is_empty());
-            let name = format!("{}.{port}{}", step.key, item.map(|key| format!("[{key}]")).unwrap_or_default());
+            let name =
+                format!("{}.{port}{}", step.key, item.as_ref().map(|key| format!("[{key}]")).unwrap_or_default());
             // Brackets mean something to a shell.
             let name = if name.contains('[') { format!("'{name}'") } else { name };
             lines.push((format!("opyard cat {run} {name}{again}"), "one of its outputs"));
@@ -183,6 +193,7 @@ pub(crate) fn show(report: &Report, all: bool) -> String {
     let extent = if all { Extent::All } else { Extent::Rows(200) };
     section(&mut out, "", &steps::table(report, extent, "  "));
     section(&mut out, "", &failures(report, limit));
+    section(&mut out, "inputs from other runs", &latest(report, limit));
     section(&mut out, "metrics", &metrics(report, limit));
     section(&mut out, "assets", &assets(report, limit));
     section(&mut out, "expectations", &expectations(report, limit));
@@ -320,6 +331,9 @@ pub(crate) fn json(report: &Report) -> Value {
         },
         "failure": report.failure.as_ref().map(failure::failure_json),
         "cancel_reason": report.cancel_reason,
+        "latest": report.latest.iter().map(|(step, input, of)| {
+            json!({ "step": step, "input": input, "job": of.job, "run": of.run, "of": of.step })
+        }).collect::<Value>(),
         "steps": report.steps().iter().map(step).collect::<Value>(),
         "metrics": report.metrics.iter().map(|((name, step), point)| {
             json!({ "name": name, "step": step, "value": point.value, "at": point.step })
@@ -390,6 +404,8 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::StepRestarted { .. }
         | RunEvent::StepMemoMissed { .. }
         | RunEvent::HandledOutput { .. }
+        | RunEvent::HookCompleted { .. }
+        | RunEvent::HookSkipped { .. }
         | RunEvent::AssetMaterialization { .. }
         | RunEvent::AssetObservation { .. }
         | RunEvent::Metric { .. }
@@ -409,6 +425,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         RunEvent::StepExpectationResult { .. } => Some("unexpected"),
         RunEvent::Log { .. } => Some("says"),
         RunEvent::TypeCheckFailure { .. } => Some("wrong type"),
+        RunEvent::HookErrored { .. } => Some("hook failed"),
         RunEvent::ResourceInitFailure { .. } => Some("no resource"),
         RunEvent::LimitReached { .. } => Some("limit"),
         RunEvent::GrantDenied { .. } => Some("denied"),

@@ -7,9 +7,10 @@ use opyard_server::model::component::Interface;
 use opyard_server::model::digest::Digest;
 use opyard_server::model::error::{Code, Failure};
 use opyard_server::model::event::{
-    AssetEvent, Attempt, Direction, Expectation, Level, LogLine, MetricPoint, OpenedResource, Progress, Recorded,
-    RunEvent, SkipReason, Stream, TypeChecked,
+    AssetEvent, Attempt, Direction, Expectation, HookName, Level, LogLine, MetricPoint, OpenedResource, Progress,
+    Recorded, RunEvent, SkipReason, Stream, TypeChecked,
 };
+use opyard_server::model::hook::{HookIx, Outcome};
 use opyard_server::model::id::{MediaType, Name, RunId};
 use opyard_server::model::json::CanonicalJson;
 use opyard_server::model::limits::Usage;
@@ -34,12 +35,16 @@ fn checked(wrong: Option<&str>) -> TypeChecked {
     TypeChecked {
         direction: Direction::Output,
         port: name("rows"),
-        mapping_key: None,
+        mapping_key: Default::default(),
         type_name: name("penguin_rows"),
         by: "tables.table".into(),
         description: wrong.map(Into::into),
         metadata: vec![entry("rows", MetadataValue::Int(333))],
     }
+}
+
+fn hook(on: Outcome) -> HookName {
+    HookName { index: HookIx(0), on, name: "notify.post".into() }
 }
 
 pub(crate) fn usage(millis: u64) -> Usage {
@@ -137,6 +142,20 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
         RunEvent::ResourceInitFailure { of: of("load"), resource: opened(), failure: failure() },
         RunEvent::TypeCheckSuccess { of: of("fit"), check: checked(None) },
         RunEvent::TypeCheckFailure { of: of("fit"), check: checked(Some("2 rows are wrong")) },
+        RunEvent::HookCompleted {
+            of: of("fit"),
+            hook: hook(Outcome::Success),
+            lines: vec![LogLine { level: Level::Info, stream: None, message: "posted".into(), fields: vec![] }],
+            usage: usage(3),
+        },
+        RunEvent::HookErrored {
+            of: of("fit"),
+            hook: hook(Outcome::Failure),
+            failure: Failure::new(Code::ResourceUnavailable, "the server does not answer"),
+            lines: vec![LogLine { level: Level::Info, stream: None, message: "posting".into(), fields: vec![] }],
+            usage: usage(3),
+        },
+        RunEvent::HookSkipped { of: of("fit"), hook: hook(Outcome::Retry), reason: SkipReason::Canceled },
         RunEvent::AssetMaterialization { of: of("fit"), asset: asset(), from_memo: false },
         RunEvent::AssetObservation { of: of("fit"), asset: asset(), from_memo },
         RunEvent::StepExpectationResult {

@@ -134,6 +134,7 @@ impl Terminal {
             RunEvent::StepFailure { .. }
             | RunEvent::StepUpForRetry { .. }
             | RunEvent::TypeCheckFailure { .. }
+            | RunEvent::HookErrored { .. }
             | RunEvent::ResourceInitFailure { .. }
             | RunEvent::LimitReached { .. }
             | RunEvent::GrantDenied { .. } => self.tell(report, recorded),

@@ -25,8 +25,7 @@ use crate::screen::Screen;
 const CHUNK: usize = 1 << 20;
 
 fn name(found: &Found) -> String {
-    // The item's key is in the step's key already when the step itself is mapped.
-    let item = found.output.value.mapping_key.as_ref().filter(|_| found.step.mapping.is_empty());
+    let item = found.output.value.item_of(&found.step.mapping);
     let item = item.map(|key| format!("[{key}]")).unwrap_or_default();
     format!("{}.{}{item}", found.step, found.output.port)
 }
@@ -37,7 +36,7 @@ fn json(found: &Found) -> Value {
         "name": name(found),
         "step": found.step,
         "output": found.output.port,
-        "item": value.mapping_key,
+        "item": value.mapping_key.text(),
         "type": value.type_name,
         "media_type": value.media_type,
         "size": value.artifact.size,

@@ -5,8 +5,11 @@ use std::collections::HashSet;
 use opyard_model::digest::FieldHasher;
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Attempt, RunEvent, TypeChecked};
-use opyard_model::id::{MappingKey, Name};
+use opyard_model::id::{ItemKey, Name};
+use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey, Resaid};
+use opyard_model::metadata::{MetadataEntry, MetadataValue};
+use opyard_model::state::{HookId, MAX_ITEMS};
 use opyard_model::step::{BoundInput, Saying, StepOutcome, StepResult};
 use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
@@ -42,6 +45,9 @@ struct Hit {
     handled: Vec<Handled>,
 }
 
+/// Most bytes of log lines of one hook that are recorded.
+const MAX_HOOK_LINES: usize = 16 << 10;
+
 /// What becomes of the memo once the events of a piece of news are appended.
 enum Afterwards {
     Record(Box<MemoEntry>),
@@ -65,8 +71,9 @@ impl Session<'_> {
         let mut next = first.or_else(|| self.inbox.try_recv().ok());
         while let Some(news) = next {
             match news {
-                News::Said { of, saying } => self.said(of, saying, &mut events),
+                News::Said { of, saying } => afterwards.extend(self.said(of, saying, &mut events)),
                 News::Ended { of, outcome } => afterwards.push(self.ended(&of, outcome, &mut events)),
+                News::Hooked { hook, outcome, said } => self.hooked(&hook, outcome, said, &mut events),
                 News::MemoHit { of, entry, outputs, checked, handled } => {
                     self.memo_hit(&of, Hit { entry: *entry, outputs, checked, handled }, &mut events);
                 }
@@ -108,9 +115,9 @@ impl Session<'_> {
         Attempt { step, generation: of.generation, attempt: of.attempt }
     }
 
-    fn said(&mut self, of: Try, saying: Saying, events: &mut Vec<RunEvent>) {
+    fn said(&mut self, of: Try, saying: Saying, events: &mut Vec<RunEvent>) -> Option<Afterwards> {
         if !self.is_current(&of) {
-            return;
+            return None;
         }
         let kept = match &saying {
             Saying::Materialized(asset) => Some(Resaid::Materialized(asset.clone())),
@@ -133,13 +140,21 @@ impl Session<'_> {
         if let Saying::ItemCommitted(Yielded { port, value }) = &saying {
             let ports = &self.state.plan().step(of.id.step).outputs;
             let is_dynamic = ports.iter().any(|output| output.port == *port && output.dynamic);
-            let is_new = value.mapping_key.as_ref().is_some_and(|key| self.tasks.committed(&of.id, port, key));
-            if !(is_dynamic && is_new) {
-                return; // An event for it could not be folded. If the executor answers with it too, the step fails.
+            let is_item = is_dynamic && value.item_of(&of.id.key).is_some();
+            if !(is_item && self.tasks.committed(&of.id, port, &value.mapping_key)) {
+                return None; // An event for it could not be folded. If the executor answers with it too, the step fails.
+            }
+            // Those of this batch are not folded yet.
+            let told = events.iter().filter(|event| matches!(event, RunEvent::StepOutput { .. })).count();
+            if !self.state.has_room_for(of.id.step, told + 1) {
+                self.tasks.forget(&of.id);
+                let outcome = StepOutcome { result: StepResult::Failure(too_many_items()), usage: Usage::default() };
+                return Some(self.ended(&of, outcome, events));
             }
         }
         let of = self.attempt_of(&of);
         events.push(saying.into_event(of));
+        None
     }
 
     fn ended(&mut self, of: &Try, outcome: StepOutcome, events: &mut Vec<RunEvent>) -> Afterwards {
@@ -170,9 +185,9 @@ impl Session<'_> {
             },
             StepResult::Failure(failure) => Setback::Failed(failure),
             StepResult::Retry { description, delay } => Setback::AskedAgain { description, delay },
-            StepResult::Described(_) | StepResult::Checked(_) | StepResult::Handled(_) => Setback::Failed(
-                Failure::new(Code::Invariant, "the executor answered another question than it was asked"),
-            ),
+            StepResult::Described(_) | StepResult::Checked(_) | StepResult::Handled(_) | StepResult::Hooked => {
+                Setback::Failed(another_answer())
+            }
         };
         let step = self.state.plan().step(of.id.step);
         let event = after_setback(self.whose.run, step, &attempt, setback, usage, self.engine.clock.now());
@@ -184,14 +199,65 @@ impl Session<'_> {
         }
     }
 
+    /// A hook has ended. However it did, nothing but its own outcome follows.
+    fn hooked(&mut self, hook: &HookId, outcome: StepOutcome, said: Vec<Saying>, events: &mut Vec<RunEvent>) {
+        self.telling.remove(hook);
+        if self.state.told(hook).is_none() {
+            return;
+        }
+        let Some((of, hook)) = self.state.hook_name(hook) else { return };
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        for saying in said {
+            match saying {
+                Saying::Log(line) => {
+                    bytes +=
+                        line.message.len() + line.fields.iter().map(|(k, v)| k.len() + v.as_str().len()).sum::<usize>();
+                    if bytes <= MAX_HOOK_LINES {
+                        lines.push(line);
+                    }
+                }
+                Saying::GrantDenied { key } => {
+                    let message = format!("the hook `{}` asked for `{key}`, which it was not granted", hook.name);
+                    events.push(audited(&of, message, Vec::new()));
+                }
+                Saying::Audited { message, metadata } => events.push(audited(&of, message, metadata)),
+                // What is not the step's is no event of the step.
+                Saying::Progress(_)
+                | Saying::Metric(_)
+                | Saying::Materialized(_)
+                | Saying::Observed(_)
+                | Saying::Expected(_)
+                | Saying::ItemCommitted(_)
+                | Saying::Handled { .. }
+                | Saying::TypeChecked { .. }
+                | Saying::ResourceInit { .. }
+                | Saying::LimitReached { .. } => {}
+            }
+        }
+        let StepOutcome { result, usage } = outcome;
+        events.push(match result {
+            StepResult::Hooked => RunEvent::HookCompleted { of, hook, lines, usage },
+            StepResult::Failure(failure) => RunEvent::HookErrored { of, hook, failure, lines, usage },
+            StepResult::Success { .. }
+            | StepResult::Described(_)
+            | StepResult::Checked(_)
+            | StepResult::Handled(_)
+            | StepResult::Retry { .. } => RunEvent::HookErrored { of, hook, failure: another_answer(), lines, usage },
+        });
+    }
+
     /// Checks what an executor answered: outputs of the step, and every item that it said was committed.
-    fn check(&self, of: &Try, outputs: &[Yielded], items: &HashSet<(Name, MappingKey)>) -> Result<(), Failure> {
+    fn check(&self, of: &Try, outputs: &[Yielded], items: &HashSet<(Name, ItemKey)>) -> Result<(), Failure> {
         let step = self.state.plan().step(of.id.step);
-        check_outputs(step, outputs)?;
+        check_outputs(step, &of.id.key, outputs)?;
         let is_item = |one: &&Yielded| step.outputs.iter().any(|output| output.port == one.port && output.dynamic);
         let answered = outputs.iter().filter(is_item).filter(|one| is_among(items, one)).count();
         if answered < items.len() {
             return Err(Failure::new(Code::Invariant, "the executor left out items that it had committed"));
+        }
+        let all = outputs.iter().filter(is_item).count();
+        if !self.state.has_room_for(of.id.step, all - answered) {
+            return Err(too_many_items());
         }
         Ok(())
     }
@@ -201,7 +267,7 @@ impl Session<'_> {
         &'a self,
         of: &Try,
         outputs: Vec<Yielded>,
-        items: &'a HashSet<(Name, MappingKey)>,
+        items: &'a HashSet<(Name, ItemKey)>,
     ) -> impl Iterator<Item = Yielded> + 'a {
         let ports = &self.state.plan().step(of.id.step).outputs;
         outputs.into_iter().filter(move |one| {
@@ -241,6 +307,12 @@ impl Session<'_> {
         self.asked.remove(&of.id);
         self.unpark(&entry.key);
         if !self.is_waiting_for_memo(of) {
+            return;
+        }
+        // Every output may be an item: rather run a step once more than lose count.
+        if !self.state.has_room_for(of.id.step, outputs.len()) {
+            let of = self.attempt_of(of);
+            events.push(RunEvent::StepMemoMissed { step: of.step, generation: of.generation, key: entry.key });
             return;
         }
         let of = self.attempt_of(of);
@@ -289,6 +361,23 @@ impl Session<'_> {
     }
 }
 
-fn is_among(items: &HashSet<(Name, MappingKey)>, one: &Yielded) -> bool {
-    one.value.mapping_key.as_ref().is_some_and(|key| items.contains(&(one.port.clone(), key.clone())))
+fn too_many_items() -> Failure {
+    let text = format!("with one item more, the run would have over {MAX_ITEMS} steps for items");
+    Failure::new(Code::TooManyItems, text)
+}
+
+/// What is told the operator of what a step, or a hook of it, did.
+fn audited(of: &Attempt, message: String, mut metadata: Vec<MetadataEntry>) -> RunEvent {
+    let text = |label: &str, text: String| MetadataEntry { label: label.to_owned(), value: MetadataValue::Text(text) };
+    metadata.insert(0, text("step", of.step.to_string()));
+    metadata.insert(1, text("attempt", of.attempt.to_string()));
+    RunEvent::EngineEvent { message, metadata }
+}
+
+fn another_answer() -> Failure {
+    Failure::new(Code::Invariant, "the executor answered another question than it was asked")
+}
+
+fn is_among(items: &HashSet<(Name, ItemKey)>, one: &Yielded) -> bool {
+    items.contains(&(one.port.clone(), one.value.mapping_key.clone()))
 }

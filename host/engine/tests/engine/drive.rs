@@ -9,6 +9,7 @@ use opyard_engine::EngineError;
 use opyard_engine::retry::wait;
 use opyard_model::error::Code;
 use opyard_model::event::{Recorded, RunEvent, RunStatus};
+use opyard_model::hook::{HookIx, Outcome};
 use opyard_model::id::{RunId, StepKey};
 use opyard_model::plan::{IoManagerSpec, Memo, Plan, Source, Step};
 use opyard_model::state::{RunState, StepState};
@@ -226,6 +227,72 @@ async fn effects_wait_for_the_disk() {
         yard.log.hold(false);
     });
     assert_eq!((end.unwrap().status, yard.player.calls_of("c")), (RunStatus::Success, 1));
+}
+
+/// Of a step that fails once and then succeeds, hooks hear what is on disk; killed before their outcome is, they hear it
+/// again, under the same key.
+#[tokio::test(start_paused = true)]
+async fn hooks_are_told_what_is_on_disk() {
+    let scripts = Scripts::from([(name("a"), Script { fails: 1, yields: 0, items: 0, salt: 1 })]);
+    let yard = Yard::new(Player { scripts: scripts.clone(), ..Player::default() }, 4);
+    let step = Step { retry: retries(1), ..not_hermetic(step("a", Vec::new())) };
+    let told_all = Plan { hooks: plans::hooks(), job_hooks: vec![HookIx(0), HookIx(2)], ..plan(vec![step]) };
+    yard.enqueue(run(1), &told_all).await;
+    let heard = |yard: &Yard| {
+        let told = yard.player.told.lock().unwrap();
+        told.iter().map(|one| (one.outcome, one.of.attempt, one.idempotency_key)).collect::<Vec<_>>()
+    };
+    let retried = |recorded: &Recorded| matches!(recorded.event, RunEvent::StepUpForRetry { .. });
+    let (end, ()) = tokio::join!(yard.drive(run(1)), async {
+        until(|| yard.player.calls_of("a") == 1).await;
+        yard.log.hold(true);
+        until(|| yard.log.events(run(1)).iter().any(retried)).await;
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(heard(&yard).is_empty(), "a hook was told what is not durable");
+        yard.log.hold(false);
+    });
+    assert_eq!(end.unwrap().status, RunStatus::Success);
+    let heard_first = heard(&yard);
+    let outcomes: Vec<_> = heard_first.iter().map(|(outcome, attempt, _)| (*outcome, *attempt)).collect();
+    assert_eq!(outcomes, [(Outcome::Retry, 0), (Outcome::Success, 1)]);
+    let events = yard.log.events(run(1));
+    let is_outcome = |recorded: &Recorded| recorded.event.kind().starts_with("hook_");
+    assert_eq!(events.iter().filter(|one| is_outcome(one)).count(), 2);
+    assert!(matches!(events.last().unwrap().event, RunEvent::RunSuccess), "the end comes after the hooks");
+
+    let first = events.iter().position(is_outcome).unwrap();
+    let again = Yard::new(Player { scripts, ..Player::default() }, 4);
+    again.enqueue(run(1), &told_all).await;
+    again.log.set(run(1), &events[..first]);
+    again.drive(run(1)).await.unwrap();
+    assert_eq!(heard(&again), heard_first);
+}
+
+/// The end of a run does not wait for hooks that nobody began, when somebody asked for it.
+#[tokio::test(start_paused = true)]
+async fn canceling_skips_hooks() {
+    let yard = Yard::new(Player { manners: manners(&[("b", Manner::Hangs)]), ..Player::default() }, 2);
+    let steps = vec![step("a", Vec::new()), step("b", Vec::new())];
+    let told = Plan { hooks: plans::hooks(), job_hooks: vec![HookIx(0)], ..plan(steps) };
+    yard.enqueue(run(1), &told).await;
+    let (ask, asked) = tokio::sync::oneshot::channel();
+    let cancel = Box::pin(async { asked.await.unwrap_or_default() });
+    yard.log.hold(true);
+    let (end, ()) = tokio::join!(yard.engine.drive(run(1), cancel), async {
+        let done = |recorded: &Recorded| matches!(recorded.event, RunEvent::StepSuccess { .. });
+        until(|| yard.log.events(run(1)).iter().any(done)).await;
+        ask.send("the test".to_owned()).unwrap();
+        let asked = |recorded: &Recorded| matches!(recorded.event, RunEvent::RunCanceling { .. });
+        until(|| yard.log.events(run(1)).iter().any(asked)).await;
+        yard.log.hold(false);
+    });
+    assert_eq!(end.unwrap().status, RunStatus::Canceled);
+    let events = yard.log.events(run(1));
+    let outcome = events.iter().filter(|one| one.event.kind().starts_with("hook_")).count();
+    // It was being told when the end was asked for, or had not begun: either way it has one outcome.
+    assert_eq!((outcome, events.last().unwrap().event.kind()), (1, "run_canceled"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,8 @@ use opyard_model::component::{Backoff, Jitter, RetryPolicy};
 use opyard_model::condition::{Comparison, Condition};
 use opyard_model::digest::{ComponentDigest, Digest, FieldHasher};
 use opyard_model::error::{Code, Failure};
-use opyard_model::id::{MappingKey, MediaType, Name};
+use opyard_model::hook::{Hook, HookAction, HookIx, Outcome, Webhook, WebhookBody, WebhookUrl};
+use opyard_model::id::{ItemKey, MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{
@@ -59,10 +60,24 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         hermetic: true,
         uses_execution: false,
         memo: Memo::Sound,
+        hooks: Vec::new(),
         priority: 0,
         pool: None,
         tags: BTreeMap::new(),
     }
+}
+
+/// One hook for each outcome, and a second for failures.
+pub(crate) fn hooks() -> Vec<Hook> {
+    let outcomes = [Outcome::Success, Outcome::Failure, Outcome::Retry, Outcome::Failure];
+    let webhook = Webhook {
+        url: WebhookUrl::Text("https://hooks.example".into()),
+        body: WebhookBody::Occasion,
+        headers: BTreeMap::new(),
+        allow_private: false,
+        timeout: Webhook::TIMEOUT,
+    };
+    outcomes.map(|on| Hook { on, action: HookAction::Webhook(Box::new(webhook.clone())) }).into()
 }
 
 pub(crate) fn plan(steps: Vec<Step>) -> Plan {
@@ -75,6 +90,8 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         secrets: BTreeMap::new(),
         io_managers: BTreeMap::new(),
         types: BTreeMap::new(),
+        hooks: Vec::new(),
+        job_hooks: Vec::new(),
         on_failure: FailurePolicy::GoOn,
         policy: RunPolicy::default(),
         pools: BTreeMap::new(),
@@ -109,12 +126,20 @@ pub(crate) struct Script {
 pub(crate) type Scripts = BTreeMap<Name, Script>;
 
 impl Script {
-    /// As one step of the ops does it: mapped steps differ by their key.
-    pub(crate) fn of(self, key: Option<&MappingKey>) -> Self {
-        let Some(key) = key else { return self };
-        let mixed = u16::from(key.as_str().as_bytes()[1]).wrapping_mul(0x9e37) ^ self.salt;
-        let fails = if mixed.is_multiple_of(5) { self.fails } else { 0 };
-        Self { fails, yields: self.yields ^ (mixed >> 8) as u8, salt: mixed, ..self }
+    /// As one step of the ops does it: mapped steps differ by their items.
+    pub(crate) fn of(self, item: &ItemKey) -> Self {
+        item.iter().fold(self, |script, key| {
+            let mixed = u16::from(key.as_str().as_bytes()[1]).wrapping_mul(0x9e37) ^ script.salt;
+            let fails = if mixed.is_multiple_of(5) { self.fails } else { 0 };
+            // Fewer items below each, so that runs stay small.
+            let items = (script.items ^ (mixed >> 4) as u8) & 0b1011;
+            Self { fails, yields: script.yields ^ (mixed >> 8) as u8, items, salt: mixed }
+        })
+    }
+
+    /// The items that come on a port in the end.
+    pub(crate) fn items_on(self, port: usize) -> u8 {
+        self.items.rotate_left(port as u32) & 63
     }
 
     pub(crate) fn succeeds(self) -> bool {
@@ -130,16 +155,23 @@ impl Script {
     }
 
     /// The items of a try: key, and whether it differs from that of the last try.
-    fn items(self, attempt: u32) -> Vec<(MappingKey, bool)> {
+    fn items(self, port: usize, attempt: u32) -> Vec<(MappingKey, bool)> {
         let fails = self.fails_at(attempt);
-        let mask = if fails { self.items ^ (self.salt >> (attempt % 8)) as u8 } else { self.items };
+        let mask = self.items_on(port);
+        let mask = if fails { mask ^ (self.salt >> (attempt % 8)) as u8 } else { mask };
         let keys = (0..6u32).filter(|bit| mask & (1 << bit) != 0);
         keys.map(|bit| (key(bit), fails && (u32::from(self.salt) >> ((bit + attempt) % 16)) & 1 == 1)).collect()
     }
 
     /// What a try yields, item by item, and how it ends.
-    pub(crate) fn play(self, step: &Step, attempt: u32, inputs: &[BoundInput]) -> (Vec<Yielded>, StepResult) {
-        let (items, result, _) = self.play_with_bytes(step, attempt, inputs);
+    pub(crate) fn play(
+        self,
+        step: &Step,
+        item: &ItemKey,
+        attempt: u32,
+        inputs: &[BoundInput],
+    ) -> (Vec<Yielded>, StepResult) {
+        let (items, result, _) = self.play_with_bytes(step, item, attempt, inputs);
         (items, result)
     }
 
@@ -147,6 +179,7 @@ impl Script {
     pub(crate) fn play_with_bytes(
         self,
         step: &Step,
+        item: &ItemKey,
         attempt: u32,
         inputs: &[BoundInput],
     ) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
@@ -165,23 +198,19 @@ impl Script {
         let mut items = Vec::new();
         let mut outputs = Vec::new();
         for (ix, output) in step.outputs.iter().enumerate() {
-            let mut value = |tag: &str, mapping_key: Option<MappingKey>| {
-                let artifact = artifact(hasher.field(tag.as_bytes()).finish());
-                let plain = ValueRef::plain(artifact, output.type_name.clone(), output.media_type.clone());
+            let mut value = |digest: Digest, mapping_key: ItemKey| {
+                let plain = ValueRef::plain(artifact(digest), output.type_name.clone(), output.media_type.clone());
                 Yielded { port: output.port.clone(), value: ValueRef { mapping_key, ..plain } }
             };
             if output.dynamic {
-                for (key, differs) in self.items(attempt) {
-                    hasher = FieldHasher::new("item");
+                for (key, differs) in self.items(ix, attempt) {
                     let tag = if differs { format!("{key} {attempt}") } else { key.to_string() };
-                    let digest = hasher.field(step.op.as_str().as_bytes()).field(tag.as_bytes()).finish();
-                    let artifact = artifact(digest);
-                    let plain = ValueRef::plain(artifact, output.type_name.clone(), output.media_type.clone());
-                    let value = ValueRef { mapping_key: Some(key), ..plain };
-                    items.push(Yielded { port: output.port.clone(), value });
+                    let digest = hasher.clone().field(output.port.as_str().as_bytes()).field(tag.as_bytes()).finish();
+                    items.push(value(digest, item.child(&key)));
                 }
             } else if self.yields(ix, output) {
-                outputs.push(value(output.port.as_str(), None));
+                let digest = hasher.clone().field(output.port.as_str().as_bytes()).finish();
+                outputs.push(value(digest, item.clone()));
             }
         }
         let surroundings = || StepResult::Failure(Failure::new(Code::ResourceUnavailable, "away"));
@@ -220,6 +249,14 @@ impl Words<'_> {
     }
 }
 
+/// The dynamic outputs that a step is mapped over, outermost first.
+fn levels(steps: &[Step], at: usize) -> Vec<OutputSlot> {
+    let around = |slot: &OutputSlot| steps[slot.step.index()].mapped_over;
+    let mut levels: Vec<_> = std::iter::successors(steps[at].mapped_over, around).collect();
+    levels.reverse();
+    levels
+}
+
 /// Adds one random step that builds on those before it.
 fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
     let ix = steps.len();
@@ -233,34 +270,42 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
     made.hermetic = !words.one_in(3);
     made.memo = if made.hermetic && !words.one_in(4) { Memo::Sound } else { Memo::Off };
     let singles: Vec<_> = (0..ix).filter(|at| steps[*at].mapped_over.is_none()).collect();
-    let mapped: Vec<_> = (0..ix).filter(|at| steps[*at].mapped_over.is_some()).collect();
-    let dynamic: Vec<_> = singles.iter().copied().filter(|at| steps[*at].outputs[0].dynamic).collect();
+    let dynamic: Vec<_> = (0..ix).filter(|at| steps[*at].outputs[0].dynamic && levels(steps, *at).len() < 3).collect();
     let plain_port = |at: usize, words: &mut Words<'_>| {
         let ports = &steps[at].outputs;
         let plain: Vec<_> = (0..ports.len()).filter(|port| !ports[*port].dynamic).collect();
         (!plain.is_empty()).then(|| slot(at, plain[words.below(plain.len())] as u16))
     };
+    let mut own = Vec::new();
     if !dynamic.is_empty() && words.below(2) == 1 {
         let over = slot(dynamic[words.below(dynamic.len())], 0);
         made.mapped_over = Some(over);
-        let same: Vec<_> = mapped.iter().copied().filter(|at| steps[*at].mapped_over == Some(over)).collect();
-        let source = match same.get(words.below(same.len() + 1)).and_then(|at| plain_port(*at, words)) {
+        own = levels(steps, over.step.index());
+        own.push(over);
+        let around: Vec<_> =
+            (0..ix).filter(|at| steps[*at].mapped_over.is_some() && own.starts_with(&levels(steps, *at))).collect();
+        let source = match around.get(words.below(around.len() + 1)).and_then(|at| plain_port(*at, words)) {
             Some(slot) => Source::SameKey { slot },
-            None => Source::Item { slot: over },
+            None => Source::Item { slot: own[own.len() - 1 - words.below(own.len().min(2))] },
         };
         made.inputs.push(StepInput { optional: words.one_in(4), ..input("i", source) });
+        if steps[over.step.index()].outputs.get(1).is_some_and(|output| output.dynamic) && words.below(2) == 1 {
+            let zipped = Source::Item { slot: OutputSlot { port: 1, ..over } };
+            made.inputs.push(StepInput { optional: words.below(2) == 0, ..input("z", zipped) });
+        }
     }
     for at in 0..words.below(4) {
-        let producer = words.below(ix);
-        let source = if ix == 0 {
+        if ix == 0 {
             continue;
-        } else if steps[producer].mapped_over.is_some() || (steps[producer].outputs[0].dynamic && words.below(2) == 0) {
-            let port = if steps[producer].mapped_over.is_some() {
-                plain_port(producer, words)
-            } else {
-                Some(slot(producer, 0))
-            };
-            port.map(|slot| Source::Collect { slot })
+        }
+        let producer = words.below(ix);
+        let around = levels(steps, producer);
+        let source = if steps[producer].outputs[0].dynamic && words.below(2) == 0 {
+            let depth = if own.starts_with(&around) && words.below(3) > 0 { around.len() } else { 0 };
+            Some(Source::Collect { slot: slot(producer, 0), depth: depth as u8 })
+        } else if let Some((_, outer)) = around.split_last() {
+            let depth = if own.starts_with(outer) && words.below(3) > 0 { outer.len() } else { 0 };
+            plain_port(producer, words).map(|slot| Source::Collect { slot, depth: depth as u8 })
         } else if words.one_in(3) {
             let some = (0..1 + words.below(3)).filter_map(|_| plain_port(singles[words.below(singles.len())], words));
             Some(Source::FanIn { slots: some.collect() })
@@ -277,14 +322,17 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
     made.when = Trigger::ALL[words.below(8).saturating_sub(4)].1;
     if made.when != Trigger::AllSuccess {
         // As planning wants it.
-        for input in made.inputs.iter_mut().filter(|input| !matches!(input.source, Source::Item { .. })) {
+        let own = |input: &StepInput| matches!(&input.source, Source::Item { slot } if own.contains(slot));
+        for input in made.inputs.iter_mut().filter(|input| !own(input)) {
             input.optional |= !input.many;
         }
     }
     made.outputs = match words.below(6) {
         0..=2 => vec![output("a", BaseType::Json)],
         3 => vec![StepOutput { optional: true, ..output("a", BaseType::Json) }, output("b", BaseType::Nothing)],
-        _ if made.mapped_over.is_some() => vec![StepOutput { optional: true, ..output("a", BaseType::Json) }],
+        4 if words.below(2) == 1 => {
+            ["d", "e"].map(|port| StepOutput { dynamic: true, ..output(port, BaseType::Json) }).into()
+        }
         4 => vec![StepOutput { dynamic: true, ..output("d", BaseType::Json) }],
         _ => vec![StepOutput { dynamic: true, ..output("d", BaseType::Json) }, output("a", BaseType::Json)],
     };
@@ -310,21 +358,29 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
         salt: words.below(1 << 16) as u16,
     };
     scripts.insert(made.op.clone(), script);
+    let told = words.below(16);
+    made.hooks = (0..4).filter(|bit| told & (1 << bit) != 0).map(HookIx).collect();
     steps.push(made);
 }
 
 /// A random plan of up to `most` steps, and its scripts.
 pub(crate) fn plans(most: usize) -> impl Strategy<Value = (Plan, Scripts)> {
     let grown = proptest::collection::vec(proptest::collection::vec(any::<u16>(), 0..40), 1..most);
-    (grown, proptest::bool::weighted(0.2), tag_limits()).prop_map(|(words, fail_fast, tag_limits)| {
+    let with = proptest::bool::weighted;
+    (grown, with(0.2), with(0.2), tag_limits()).prop_map(|(words, fail_fast, all_told, tag_limits)| {
         let (mut steps, mut scripts) = (Vec::new(), Scripts::new());
         for words in &words {
             grow(&mut steps, &mut scripts, &mut Words(words.iter()));
         }
         let on_failure = if fail_fast { FailurePolicy::FailFast } else { FailurePolicy::GoOn };
+        let job_hooks = if all_told { vec![HookIx(0), HookIx(1), HookIx(2)] } else { Vec::new() };
+        if all_told {
+            // Each is told once.
+            steps.iter_mut().for_each(|step| step.hooks.retain(|hook| !job_hooks.contains(hook)));
+        }
         let policy = RunPolicy { tag_limits, ..RunPolicy::default() };
         let pools = BTreeMap::from([(name("db"), 2)]);
-        (Plan { on_failure, policy, pools, ..plan(steps) }, scripts)
+        (Plan { on_failure, policy, pools, hooks: hooks(), job_hooks, ..plan(steps) }, scripts)
     })
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use opyard_model::condition::Facts;
 use opyard_model::event::SkipReason;
-use opyard_model::id::{MappingKey, StepPath};
-use opyard_model::plan::{BaseType, OutputSlot, Plan, Source, Step, StepIx, Trigger};
+use opyard_model::id::{ItemKey, StepPath};
+use opyard_model::plan::{BaseType, OutputSlot, Plan, Source, StepIx, Trigger};
 use opyard_model::state::{InstanceId, RunState, StepState};
 
 use crate::plans::{Script, Scripts, key};
@@ -48,7 +48,7 @@ pub(crate) fn ends(plan: &Plan, scripts: &Scripts) -> Ends {
     let mut world = World { plan, scripts, ends: Ends::new() };
     for ix in plan.indices() {
         for key in world.keys(ix) {
-            let end = world.end(plan.step(ix), key.as_ref());
+            let end = world.end(ix, &key);
             world.ends.insert(InstanceId { step: ix, key }, end);
         }
     }
@@ -56,43 +56,50 @@ pub(crate) fn ends(plan: &Plan, scripts: &Scripts) -> Ends {
 }
 
 impl World<'_> {
-    fn script(&self, ix: StepIx, key: Option<&MappingKey>) -> Script {
+    fn script(&self, ix: StepIx, key: &ItemKey) -> Script {
         self.scripts[&self.plan.step(ix).op].of(key)
     }
 
-    /// The keys under which a step runs: none but its own when it is not mapped.
-    fn keys(&self, ix: StepIx) -> Vec<Option<MappingKey>> {
-        let Some(over) = self.plan.step(ix).mapped_over else { return vec![None] };
-        match self.ends[&InstanceId { step: over.step, key: None }] {
-            End::Success => {
-                let items = self.script(over.step, None).items;
-                (0..6).filter(|bit| items & (1 << bit) != 0).map(|bit| Some(key(bit))).collect()
-            }
-            End::LeftOut | End::UpstreamFailed | End::Failure => Vec::new(),
-        }
+    fn end_of(&self, step: StepIx, key: &ItemKey) -> End {
+        self.ends[&InstanceId { step, key: key.clone() }]
     }
 
-    fn end(&self, step: &Step, key: Option<&MappingKey>) -> End {
+    /// The items that a step runs for: none but its own when it is not mapped.
+    fn keys(&self, ix: StepIx) -> Vec<ItemKey> {
+        let Some(over) = self.plan.step(ix).mapped_over else { return vec![ItemKey::NONE] };
+        let producers = self.keys(over.step).into_iter().filter(|key| self.end_of(over.step, key) == End::Success);
+        producers
+            .flat_map(|outer| {
+                let items = self.script(over.step, &outer).items_on(over.port.into());
+                (0..6).filter(move |bit| items & (1 << bit) != 0).map(move |bit| outer.child(&key(bit)))
+            })
+            .collect()
+    }
+
+    fn end(&self, ix: StepIx, key: &ItemKey) -> End {
+        let step = self.plan.step(ix);
         let (mut needs, mut each): (Vec<End>, Vec<End>) = Default::default();
         for input in &step.inputs {
             let end = match &input.source {
-                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => End::Success,
-                Source::Output { slot } => self.value(*slot, None),
-                Source::SameKey { slot } => self.value(*slot, key),
+                Source::Unconnected | Source::Given { .. } => End::Success,
+                Source::Item { slot } if self.plan.levels(ix).any(|level| level == *slot) => End::Success,
+                Source::Item { slot } => self.item(*slot, key),
+                Source::Output { slot } => self.value(*slot, &ItemKey::NONE),
+                Source::SameKey { slot } => self.value(*slot, &key.outer(self.plan.depth(slot.step))),
                 Source::FanIn { slots } => {
-                    each.extend(slots.iter().map(|slot| self.value(*slot, None)));
-                    all(slots.iter().map(|slot| self.value(*slot, None)))
+                    each.extend(slots.iter().map(|slot| self.value(*slot, &ItemKey::NONE)));
+                    all(slots.iter().map(|slot| self.value(*slot, &ItemKey::NONE)))
                 }
-                Source::Collect { slot } => {
-                    let items = self.plan.step(slot.step).mapped_over;
-                    match items.map(|over| self.ends[&InstanceId { step: over.step, key: None }]) {
-                        None => each.push(self.value(*slot, None)),
-                        Some(End::Success) => {
-                            each.extend(self.keys(slot.step).iter().map(|key| self.value(*slot, key.as_ref())));
+                Source::Collect { slot, depth } => {
+                    let within = key.outer(usize::from(*depth));
+                    match self.producers(slot.step, &within) {
+                        End::Success => {
+                            let keys = self.keys(slot.step).into_iter().filter(|key| key.is_within(&within));
+                            each.extend(keys.map(|key| self.value(*slot, &key)));
                         }
-                        Some(other) => each.push(other),
+                        other => each.push(other),
                     }
-                    self.whole(slot.step, |key| self.value(*slot, key))
+                    self.whole(slot.step, &within, &|key| self.value(*slot, key))
                 }
             };
             if matches!(input.source, Source::Output { .. } | Source::Item { .. } | Source::SameKey { .. }) {
@@ -101,7 +108,7 @@ impl World<'_> {
             needs.push(if input.optional && end == End::LeftOut { End::Success } else { end });
         }
         for before in &step.after {
-            let end = self.whole(*before, |key| self.ends[&InstanceId { step: *before, key: key.cloned() }]);
+            let end = self.whole(*before, &ItemKey::NONE, &|key| self.end_of(*before, key));
             needs.push(end);
             each.push(end);
         }
@@ -124,19 +131,39 @@ impl World<'_> {
         }
     }
 
-    /// All steps of a node taken together.
-    fn whole(&self, ix: StepIx, one: impl Fn(Option<&MappingKey>) -> End) -> End {
-        if let Some(over) = self.plan.step(ix).mapped_over {
-            match self.ends[&InstanceId { step: over.step, key: None }] {
-                End::Success => {}
-                other => return other,
-            }
+    /// All steps of a node within an item taken together.
+    fn whole(&self, ix: StepIx, within: &ItemKey, one: &dyn Fn(&ItemKey) -> End) -> End {
+        match self.producers(ix, within) {
+            End::Success => all(self.keys(ix).iter().filter(|key| key.is_within(within)).map(one)),
+            other => other,
         }
-        all(self.keys(ix).iter().map(|key| one(key.as_ref())))
     }
 
-    fn value(&self, slot: OutputSlot, key: Option<&MappingKey>) -> End {
-        let end = self.ends[&InstanceId { step: slot.step, key: key.cloned() }];
+    /// What yields the items of a node within an item, taken together.
+    fn producers(&self, ix: StepIx, within: &ItemKey) -> End {
+        match self.plan.step(ix).mapped_over {
+            Some(over) if self.plan.depth(ix) > within.len() => {
+                self.whole(over.step, within, &|key| self.end_of(over.step, key))
+            }
+            Some(_) | None => End::Success,
+        }
+    }
+
+    /// The item of another port of the step whose items a step is for.
+    fn item(&self, slot: OutputSlot, key: &ItemKey) -> End {
+        let outer = key.outer(self.plan.depth(slot.step));
+        let items = self.script(slot.step, &outer).items_on(slot.port.into());
+        match self.end_of(slot.step, &outer) {
+            End::Success if (0..6).any(|bit| items & (1 << bit) != 0 && crate::plans::key(bit) == key[outer.len()]) => {
+                End::Success
+            }
+            End::Success => End::LeftOut,
+            other => other,
+        }
+    }
+
+    fn value(&self, slot: OutputSlot, key: &ItemKey) -> End {
+        let end = self.end_of(slot.step, key);
         let output = self.plan.output(slot);
         let is_there = output.dynamic
             || output.base == BaseType::Nothing
@@ -169,11 +196,12 @@ pub(crate) fn ends_of(state: &RunState) -> Ends {
             other => panic!("{id:?} ended as {other:?}"),
         };
         if let Some(over) = state.plan().step(id.step).mapped_over {
-            let producer = state.instance(&InstanceId { step: over.step, key: None }).unwrap();
-            let is_there = producer.items(over.port).any(|(key, _)| Some(key) == id.key.as_ref());
+            let outer = id.key.outer(id.key.len() - 1);
+            let producer = state.instance(&InstanceId { step: over.step, key: outer }).unwrap();
+            let is_there = producer.items(over.port).any(|(key, _)| Some(key) == id.key.last());
             match &producer.state {
                 StepState::Success { .. } if is_there => {}
-                StepState::Success { .. } => {
+                StepState::Success { .. } | StepState::Skipped(SkipReason::NotYielded) => {
                     assert_eq!(end, End::LeftOut, "{id:?} is of an item that is gone");
                     continue;
                 }

@@ -8,10 +8,11 @@ use opyard_engine::retry::{Setback, after_setback};
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Attempt, Recorded, RunEvent, RunStatus};
-use opyard_model::id::RunId;
+use opyard_model::hook::{HookIx, Outcome};
+use opyard_model::id::{RunId, StepKey};
 use opyard_model::limits::Usage;
 use opyard_model::plan::{CancelRule, FailurePolicy, Plan, Source};
-use opyard_model::state::{InstanceId, MemoStanding, RunState, StepState};
+use opyard_model::state::{HookId, InstanceId, MemoStanding, RunState, StepState};
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::time::Timestamp;
 use opyard_model::value::{ArtifactRef, Yielded};
@@ -43,6 +44,7 @@ pub(crate) struct Simulation<'a> {
     asked: HashSet<InstanceId>,
     running: HashMap<InstanceId, Running>,
     seats: Seats,
+    telling: HashSet<HookId>,
     given: HashMap<Attempt, Vec<BoundInput>>,
     chance: Chance,
     drawn: usize,
@@ -79,6 +81,7 @@ impl<'a> Simulation<'a> {
             asked: HashSet::new(),
             running: HashMap::new(),
             seats: Seats::default(),
+            telling: HashSet::new(),
             given: HashMap::new(),
             chance,
             drawn: 0,
@@ -139,8 +142,9 @@ impl<'a> Simulation<'a> {
             if self.chance.cancel_after == Some(round) && !self.is_over() {
                 self.append(RunEvent::RunCanceling { reason: "asked".into() });
             }
-            let (asked, seats) = (&self.asked, &self.seats);
-            let outlook = Outlook { now: self.now, asked, slots: self.chance.slots, seats };
+            let (seats, telling) = (self.seats.clone(), self.telling.clone());
+            let (now, asked, slots) = (self.now, &self.asked, self.chance.slots);
+            let outlook = Outlook { now, asked, slots, seats: &seats, telling: &telling };
             let actions = decide(&self.state, outlook);
             assert_eq!(actions, decide(&self.state, outlook));
             let mut wake = None;
@@ -169,6 +173,13 @@ impl<'a> Simulation<'a> {
                         );
                     }
                     Action::Stop(id) => self.running.get_mut(&id).unwrap().stopped = true,
+                    Action::Tell(hook) => {
+                        let by_rule =
+                            self.state.plan().policy.cancel_when.iter().any(|one| one.when.holds(&self.state));
+                        assert!(by_rule || self.state.status() != Some(RunStatus::Canceling), "told though canceled");
+                        assert!(self.state.told(&hook).is_some(), "{hook:?} has nothing to be told");
+                        assert!(self.telling.insert(hook), "told twice");
+                    }
                     Action::WakeAt(at) => wake = Some(at),
                 }
             }
@@ -194,7 +205,7 @@ impl<'a> Simulation<'a> {
         let inputs = self.state.bind(id);
         self.append(RunEvent::StepStart { of: of.clone() });
         let step = plan.step(id.step);
-        let (items, result) = self.scripts[&step.op].of(id.key.as_ref()).play(step, of.attempt, &inputs);
+        let (items, result) = self.scripts[&step.op].of(&id.key).play(step, &id.key, of.attempt, &inputs);
         self.given.insert(of.clone(), inputs);
         let running = Running { of, items: items.into_iter(), result, stopped: false };
         assert!(self.running.insert(id.clone(), running).is_none(), "runs twice");
@@ -237,8 +248,10 @@ impl<'a> Simulation<'a> {
             assert!(state.is_final(), "{id:?} starts before {of:?}");
             matches!(state, StepState::Success { .. })
         };
-        let whole = |ix| {
-            let ids: Vec<_> = self.state.instances().map(|(id, _)| id).filter(|id| id.step == ix).collect();
+        let within = |ix, depth: usize| {
+            let outer = id.key.outer(depth);
+            let ids = self.state.instances().map(|(id, _)| id).filter(|id| id.step == ix && id.key.is_within(&outer));
+            let ids: Vec<_> = ids.collect();
             ids.iter().for_each(|id| {
                 succeeded(id);
             });
@@ -247,21 +260,23 @@ impl<'a> Simulation<'a> {
             match &input.source {
                 Source::Unconnected | Source::Given { .. } => {}
                 Source::Output { slot } => {
-                    assert!(succeeded(&InstanceId { step: slot.step, key: None }) || input.optional);
+                    assert!(succeeded(&InstanceId::single(slot.step)) || input.optional);
                 }
                 Source::SameKey { slot } => {
-                    assert!(succeeded(&InstanceId { step: slot.step, key: id.key.clone() }) || input.optional);
+                    let key = id.key.outer(self.state.plan().depth(slot.step));
+                    assert!(succeeded(&InstanceId { step: slot.step, key }) || input.optional);
                 }
                 Source::Item { .. } => {}
-                Source::FanIn { slots } => slots.iter().for_each(|slot| whole(slot.step)),
-                Source::Collect { slot } => whole(slot.step),
+                Source::FanIn { slots } => slots.iter().for_each(|slot| within(slot.step, 0)),
+                Source::Collect { slot, depth } => within(slot.step, usize::from(*depth)),
             }
         }
-        step.after.iter().for_each(|ix| whole(*ix));
-        if let Some(over) = step.mapped_over {
-            let producer = InstanceId { step: over.step, key: None };
+        step.after.iter().for_each(|ix| within(*ix, 0));
+        for (at, over) in self.state.plan().levels(id.step).enumerate() {
+            let depth = id.key.len() - 1 - at;
+            let producer = InstanceId { step: over.step, key: id.key.outer(depth) };
             let instance = self.state.instance(&producer).unwrap();
-            assert!(instance.items(over.port).any(|(key, _)| Some(key) == id.key.as_ref()), "no such item");
+            assert!(instance.items(over.port).any(|(key, _)| *key == id.key[depth]), "no such item");
             assert!(step.hermetic || succeeded(&producer), "starts on a provisional item");
         }
     }
@@ -270,8 +285,10 @@ impl<'a> Simulation<'a> {
     fn happen(&mut self, wake: Option<Timestamp>) {
         let mut asked: Vec<_> = self.asked.iter().cloned().collect();
         let mut running: Vec<_> = self.running.keys().cloned().collect();
+        let mut telling: Vec<_> = self.telling.iter().cloned().collect();
         asked.sort();
         running.sort();
+        telling.sort();
         // Slots are free whenever nobody of the run holds them: here there are no others.
         let can_sit = |seat: &&Seat| {
             let pool = |seat: &Seat| self.state.plan().step(seat.step().unwrap().step).pool.clone();
@@ -279,7 +296,7 @@ impl<'a> Simulation<'a> {
             held < self.state.plan().pools[&pool(seat).unwrap()] as usize
         };
         let seats: Vec<_> = self.seats.asked.iter().filter(can_sit).cloned().collect();
-        let count = asked.len() + running.len() + seats.len();
+        let count = asked.len() + running.len() + seats.len() + telling.len();
         assert!(count > 0 || wake.is_some(), "nothing can happen any more: {:?}", self.state.tally());
         let pick = self.draw(count + usize::from(wake.is_some()));
         if let Some(id) = asked.get(pick) {
@@ -289,9 +306,23 @@ impl<'a> Simulation<'a> {
         } else if let Some(seat) = seats.get(pick - asked.len() - running.len()) {
             self.seats.asked.remove(seat);
             self.seats.held.insert(seat.clone());
+        } else if let Some(hook) = telling.get(pick - asked.len() - running.len() - seats.len()) {
+            self.hooked(hook);
         } else {
             self.now = self.now.max(wake.unwrap());
         }
+    }
+
+    fn hooked(&mut self, hook: &HookId) {
+        self.telling.remove(hook);
+        let (of, hook) = self.state.hook_name(hook).unwrap();
+        let (lines, usage) = (Vec::new(), Usage::default());
+        let failure = Failure::new(Code::ResourceUnavailable, "away");
+        let luck = self.draw(2);
+        self.append(match luck {
+            0 => RunEvent::HookCompleted { of, hook, lines, usage },
+            _ => RunEvent::HookErrored { of, hook, failure, lines, usage },
+        });
     }
 
     fn answer(&mut self, id: &InstanceId) {
@@ -304,9 +335,9 @@ impl<'a> Simulation<'a> {
         let (step, generation) = (id.step_key(&plan), instance.generation);
         let key = Digest::of(b"key");
         let inputs = self.state.bind(id);
-        let script = self.scripts[&plan.step(id.step).op].of(id.key.as_ref());
+        let script = self.scripts[&plan.step(id.step).op].of(&id.key);
         // Whatever is in the memo succeeded once, as the script's last try does.
-        let (_, result) = script.play(plan.step(id.step), u32::from(script.fails), &inputs);
+        let (_, result) = script.play(plan.step(id.step), &id.key, u32::from(script.fails), &inputs);
         match result {
             StepResult::Success { outputs, .. } if script.succeeds() && self.draw(2) == 0 => {
                 self.given.insert(Attempt { step: step.clone(), generation, attempt: 0 }, inputs);
@@ -329,7 +360,7 @@ impl<'a> Simulation<'a> {
         let setback = match running.result {
             _ if running.stopped => Setback::Failed(Failure::new(Code::Canceled, "stopped")),
             StepResult::Success { outputs, .. } => {
-                for output in outputs.into_iter().filter(|one| one.value.mapping_key.is_none()) {
+                for output in outputs.into_iter().filter(|one| one.value.item_of(&id.key).is_none()) {
                     self.append(RunEvent::StepOutput { of: of.clone(), output });
                 }
                 return self.append(RunEvent::StepSuccess { of, usage: Usage::default() });
@@ -360,6 +391,7 @@ impl<'a> Simulation<'a> {
                 _ => {}
             }
         }
+        self.check_hooks();
         // What was decided was decided once: a decision costs what it answers, not what the run is.
         assert!(self.actions.1 <= starts && self.actions.0 <= self.log.len());
         let outdated: HashSet<_> = self.state.stale().collect();
@@ -377,10 +409,46 @@ impl<'a> Simulation<'a> {
         }
     }
 
+    /// Every hook was told, once, of every try that it is for, and of nothing that did not come to stand.
+    fn check_hooks(&self) {
+        let mut expected: HashMap<(Attempt, HookIx), usize> = HashMap::new();
+        let mut generations: HashMap<StepKey, u32> = HashMap::new();
+        for recorded in &self.log {
+            let (of, outcome) = match &recorded.event {
+                RunEvent::StepSuccess { of, .. } => (of, Outcome::Success),
+                RunEvent::StepFailure { of, failure, .. } if failure.code != Code::Canceled => (of, Outcome::Failure),
+                RunEvent::StepUpForRetry { of, .. } => (of, Outcome::Retry),
+                RunEvent::StepSuperseded { step, generation } => {
+                    generations.insert(step.clone(), *generation);
+                    continue;
+                }
+                RunEvent::HookCompleted { of, hook, .. }
+                | RunEvent::HookErrored { of, hook, .. }
+                | RunEvent::HookSkipped { of, hook, .. } => {
+                    let left = expected.get_mut(&(of.clone(), hook.index)).expect("told of what was not");
+                    assert_eq!(*left, 1, "{of:?} {hook:?} was told twice");
+                    *left = 0;
+                    continue;
+                }
+                _ => continue,
+            };
+            let step = self.state.locate(&of.step).unwrap().step;
+            expected.extend(self.state.plan().hooks_of(step, outcome).map(|hook| ((of.clone(), hook), 1)));
+        }
+        for ((of, hook), left) in &expected {
+            let stands = generations.get(&of.step).is_none_or(|last| *last == of.generation);
+            assert_eq!(*left == 0, stands, "{of:?} {hook:?}");
+        }
+        let skipped = self.log.iter().any(|one| matches!(one.event, RunEvent::HookSkipped { .. }));
+        let stopped =
+            self.state.plan().on_failure == FailurePolicy::FailFast || self.state.status() == Some(RunStatus::Canceled);
+        assert!(stopped || !skipped, "a hook was skipped though nobody asked for the end");
+    }
+
     fn is_provisional(&self, id: &InstanceId) -> bool {
-        self.state.plan().step(id.step).mapped_over.is_some_and(|over| {
-            let producer = self.state.instance(&InstanceId { step: over.step, key: None }).unwrap();
-            !matches!(producer.state, StepState::Success { .. })
+        self.state.plan().levels(id.step).enumerate().any(|(at, over)| {
+            let producer = InstanceId { step: over.step, key: id.key.outer(id.key.len() - 1 - at) };
+            !matches!(self.state.instance(&producer).unwrap().state, StepState::Success { .. })
         })
     }
 }
@@ -465,4 +533,35 @@ proptest! {
             prop_assert!(!started);
         }
     }
+}
+
+/// The plans above are worth their name: among them are items of items, which start over too, and steps that collect them.
+#[test]
+fn random_plans_have_what_there_is_to_get_wrong() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let (mut nested, mut superseded, mut collected) = (0, 0, 0);
+    for _ in 0..1_500 {
+        let (plan, scripts) = plans::plans(30).new_tree(&mut runner).unwrap().current();
+        let chance = chances().new_tree(&mut runner).unwrap().current();
+        let plan = Arc::new(Plan { on_failure: FailurePolicy::GoOn, ..plan });
+        let mut live = Simulation::new(&plan, &scripts, chance);
+        live.play();
+        let deep = |id: &InstanceId| id.key.len() > 1;
+        nested += usize::from(
+            live.state
+                .instances()
+                .any(|(id, instance)| deep(&id) && matches!(instance.state, StepState::Success { .. })),
+        );
+        superseded += usize::from(live.state.instances().any(|(id, instance)| deep(&id) && instance.generation > 0));
+        collected +=
+            usize::from(plan.steps.iter().any(|step| {
+                step.inputs.iter().any(|input| matches!(input.source, Source::Collect { depth: 1.., .. }))
+            }));
+    }
+    assert!(
+        nested > 80 && superseded > 2 && collected > 50,
+        "{nested} nested, {superseded} superseded, {collected} collected"
+    );
 }

@@ -10,12 +10,16 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use opyard_engine::{CancelRequest, Engine, EngineError, EngineSettings, Launch, Parts, RunEnd};
 use opyard_model::digest::Digest;
+use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Recorded, RunEvent};
+use opyard_model::hook::Occasion;
 use opyard_model::id::{RunId, TenantId};
 use opyard_model::limits::Usage;
 use opyard_model::memo::{MemoEntry, MemoKey};
 use opyard_model::plan::Plan;
-use opyard_model::step::{Call, OpCall, Said, Saying, StepExecutor, StepOutcome, StepRequest, StepResult};
+use opyard_model::step::{
+    Call, OpCall, Said, Saying, StepExecutor, StepIdentity, StepOutcome, StepRequest, StepResult,
+};
 use opyard_model::time::{Clock, Timestamp};
 use opyard_model::value::{ArtifactRef, Kept, ValueRef, Yielded};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
@@ -286,6 +290,8 @@ pub(crate) struct Player {
     /// Every call: step, try, moment.
     pub(crate) calls: Mutex<Vec<(String, u32, Option<Instant>)>>,
     pub(crate) inside: AtomicUsize,
+    /// What hooks were told.
+    pub(crate) told: Mutex<Vec<Occasion>>,
     pub(crate) handled: AtomicUsize,
     /// The CPU time of every call.
     pub(crate) cpu: Duration,
@@ -295,20 +301,21 @@ impl Player {
     /// Puts what a call will yield into a store.
     pub(crate) async fn keep(&self, request: &StepRequest, artifacts: &dyn ArtifactStore) -> Result<(), StoreError> {
         let (Call::Op(call), Some(step)) = (&request.call, &request.step) else { return Ok(()) };
-        for bytes in self.played(call, step.attempt).2 {
+        for bytes in self.played(call, step).2 {
             artifacts.put(bytes).await?;
         }
         Ok(())
     }
 
     /// What a call yields, how it ends, and the bytes of what it yields.
-    fn played(&self, call: &OpCall, attempt: u32) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
+    fn played(&self, call: &OpCall, of: &StepIdentity) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
         let mut described = crate::plans::step(call.op.as_str(), Vec::new());
         described.hermetic = call.hermetic;
         described.outputs = call.outputs.iter().map(|bound| bound.output.clone()).collect();
         let scripted = self.scripts.get(&call.op).copied();
         let script = scripted.unwrap_or(crate::plans::Script { fails: 0, yields: 255, items: 7, salt: 1 });
-        script.of(call.mapping_key.as_ref()).play_with_bytes(&described, attempt, &call.inputs)
+        let item = &of.key.mapping;
+        script.of(item).play_with_bytes(&described, item, of.attempt, &call.inputs)
     }
 
     pub(crate) fn calls_of(&self, step: &str) -> usize {
@@ -344,7 +351,7 @@ impl StepExecutor for Player {
                     Some(Manner::Takes(time)) => tokio::time::sleep(time).await,
                     None => {}
                 }
-                let (items, result, _) = self.played(&call, step.attempt);
+                let (items, result, _) = self.played(&call, &step);
                 for item in items {
                     said.say(Saying::ItemCommitted(item));
                     tokio::task::yield_now().await;
@@ -356,6 +363,16 @@ impl StepExecutor for Player {
                 let locator = opyard_model::json::CanonicalJson::empty_object();
                 let kept = Some(Kept { manager: call.output.output.io_manager, locator });
                 StepResult::Handled(Box::new(ValueRef { kept, ..call.value }))
+            }
+            Call::Hook(call) => {
+                self.told.lock().unwrap().push(call.occasion.clone());
+                tokio::task::yield_now().await;
+                // Whatever hooks do, nothing follows from it.
+                match call.occasion.idempotency_key.as_bytes()[0] % 3 {
+                    0 => StepResult::Failure(Failure::new(Code::ResourceUnavailable, "away")),
+                    1 => StepResult::Checked(Vec::new()),
+                    _ => StepResult::Hooked,
+                }
             }
             Call::CheckType(_) => panic!("no type of these plans has a check"),
             Call::Describe { .. } => panic!("the engine does not ask for descriptions"),

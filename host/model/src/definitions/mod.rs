@@ -5,6 +5,7 @@
 //! at the same text.
 
 mod flow;
+mod hooks;
 mod location;
 mod names;
 mod network;
@@ -26,6 +27,7 @@ use crate::component::{ComponentDescription, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::digest::Digest;
 use crate::error::Code;
+use crate::hook::{Outcome, Webhook};
 use crate::id::{Name, StepPath};
 use crate::limits::LimitOverrides;
 use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, RunPolicy, RunQueue, Trigger};
@@ -94,14 +96,24 @@ impl Definitions {
         self.jobs.iter().map(|entry| (&entry.name, entry.value.description.as_deref()))
     }
 
-    /// The components that the steps of a job use, through graphs too. Empty for a job that is not there.
+    /// The components that the steps of a job use, through graphs too, and those of its hooks. Empty for a job that is not
+    /// there.
     #[must_use]
     pub fn components_of(&self, job: &str) -> BTreeSet<Name> {
         let mut components = BTreeSet::new();
         let mut graphs = BTreeSet::new();
-        let mut open: Vec<&Flow> = self.jobs.get(job).map(|job| &job.value.flow).into_iter().collect();
+        let job = self.jobs.get(job).map(|job| &job.value);
+        let of_hooks = |hooks: &[HookDefinition], components: &mut BTreeSet<Name>| {
+            components.extend(hooks.iter().filter_map(|hook| match &hook.body {
+                HookBody::Webhook(_) => None,
+                HookBody::Component { component, .. } => Some(component.clone()),
+            }));
+        };
+        of_hooks(job.map_or(&[], |job| &job.hooks), &mut components);
+        let mut open: Vec<&Flow> = job.map(|job| &job.flow).into_iter().collect();
         while let Some(flow) = open.pop() {
             for step in flow.steps.iter() {
+                of_hooks(&step.value.hooks, &mut components);
                 match &step.value.body {
                     Body::Op { component, .. } => {
                         components.insert(component.clone());
@@ -283,6 +295,7 @@ pub(crate) struct Job {
     pub(crate) policy: JobPolicy,
     pub(crate) retry: Option<Located<RetryPolicy>>,
     pub(crate) limits: GivenLimits,
+    pub(crate) hooks: Vec<HookDefinition>,
 }
 
 /// What is written of a job as a whole.
@@ -319,6 +332,25 @@ pub(crate) enum CheckDefinition {
     },
 }
 
+/// A hook as it is written: what it is told of, and what it does.
+#[derive(Debug, Clone)]
+pub(crate) struct HookDefinition {
+    pub(crate) on: Outcome,
+    pub(crate) body: HookBody,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum HookBody {
+    Webhook(Box<Webhook>),
+    Component {
+        component: Name,
+        hook: Name,
+        /// Where the two are named.
+        place: Place,
+        config: Option<tree::Node>,
+    },
+}
+
 /// What a step runs.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
@@ -344,6 +376,7 @@ pub(crate) struct StepDefinition {
     pub(crate) pool: Option<Located<Name>>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) memo: Option<Located<MemoChoice>>,
+    pub(crate) hooks: Vec<HookDefinition>,
 }
 
 #[derive(Debug, Clone)]
@@ -359,7 +392,26 @@ pub(crate) enum Feed {
     FanIn(Vec<PortRef>),
     Value(tree::Node),
     Artifact(Digest),
-    Collect(PortRef),
+    Collect(PortRef, Levels),
+    Latest(Box<LatestRef>),
+}
+
+/// `{ latest: { job, step, output } }`
+#[derive(Debug, Clone)]
+pub(crate) struct LatestRef {
+    pub(crate) job: Located<Name>,
+    pub(crate) step: Located<StepPath>,
+    /// The step's only output, if none is named.
+    pub(crate) output: Option<Located<Name>>,
+}
+
+/// How much of the mapping a `collect` undoes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Levels {
+    /// The values of each item around stay apart.
+    Innermost,
+    /// One list of everything.
+    All,
 }
 
 /// A reference to something that yields values.

@@ -1,8 +1,8 @@
 //! Names that refer to other places of the file.
 
 use super::{
-    Body, CheckDefinition, Definitions, Feed, Flow, Graph, IoManagerChoice, PortRef, StepDefinition, Table, Target,
-    flow,
+    Body, CheckDefinition, Definitions, Feed, Flow, Graph, HookBody, HookDefinition, IoManagerChoice, PortRef,
+    StepDefinition, Table, Target, flow,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
@@ -17,6 +17,7 @@ impl Definitions {
             }
         }
         for job in self.jobs.iter() {
+            self.check_hooks(&job.value.hooks, found);
             self.check_flow(&job.value.flow, None, found);
         }
         flow::check_nesting(&self.graphs, found);
@@ -52,11 +53,22 @@ impl Definitions {
             }
             let step = &step.value;
             self.check_body(step, found);
+            self.check_hooks(&step.hooks, found);
             for input in &step.inputs {
                 match &input.feed.value {
-                    Feed::Port(port) | Feed::Collect(port) => self.check_ref(port, flow, inputs, found),
+                    Feed::Port(port) | Feed::Collect(port, _) => self.check_ref(port, flow, inputs, found),
                     Feed::FanIn(ports) => ports.iter().for_each(|port| self.check_ref(port, flow, inputs, found)),
-                    Feed::Value(_) | Feed::Artifact(_) => {}
+                    Feed::Latest(latest) if !self.jobs.knows(latest.job.value.as_str()) => {
+                        let known = self.jobs.names();
+                        found.push(unknown(
+                            Code::UnknownJob,
+                            "job",
+                            latest.job.value.as_str(),
+                            &latest.job.place,
+                            known,
+                        ));
+                    }
+                    Feed::Value(_) | Feed::Artifact(_) | Feed::Latest(_) => {}
                 }
             }
             for name in &step.after {
@@ -86,6 +98,18 @@ impl Definitions {
                     let known = self.io_managers.names();
                     found.push(unknown(Code::UnknownIoManager, "IO manager", name.value.as_str(), &name.place, known));
                 }
+            }
+        }
+    }
+
+    fn check_hooks(&self, hooks: &[HookDefinition], found: &mut Diagnostics) {
+        for hook in hooks {
+            if let HookBody::Component { component, place, .. } = &hook.body
+                && !found.is_full()
+                && !self.components.knows(component.as_str())
+            {
+                let known = self.components.names();
+                found.push(unknown(Code::UnknownComponent, "component", component.as_str(), place, known));
             }
         }
     }

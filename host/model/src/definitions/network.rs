@@ -174,7 +174,7 @@ impl Reading<'_> {
         right.then_some(origins)
     }
 
-    fn headers(&mut self, node: Option<&Node>) -> Option<BTreeMap<String, AddedHeader>> {
+    pub(super) fn headers(&mut self, node: Option<&Node>) -> Option<BTreeMap<String, AddedHeader>> {
         let Some(node) = node else { return Some(BTreeMap::new()) };
         let entries = self.entries(node, "`headers`")?;
         if entries.len() > MAX_ADDED_HEADERS {

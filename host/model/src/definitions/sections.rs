@@ -204,21 +204,25 @@ impl Reading<'_> {
             );
             return None;
         };
-        let text = self.text(with, "`with`")?;
-        let Some((component, checker)) = text.split_once('.').filter(|(_, name)| !name.contains('.')) else {
-            self.push(
-                Diagnostic::error(Code::BadReference, format!("`{}` does not name a type checker", short(text)))
-                    .at(&with.place, "expected `component.checker`"),
-            );
-            return None;
-        };
-        let component = self.name(component, &with.place)?;
-        let checker = self.name(checker, &with.place)?;
+        let (component, checker) = self.extension(with, "a type checker", "component.checker")?;
         self.unique_keys(check);
         let params = entries.iter().filter(|(key, _)| key.text != "with");
         let params = params.map(|(key, node)| ((*key).clone(), (*node).clone())).collect();
         let params = Node { value: Value::Map(params), place: check.place.clone() };
         Some(CheckDefinition::Checker { component, checker, place: with.place.clone(), params })
+    }
+
+    /// What a component ships beside ops, by the component and its name there.
+    pub(super) fn extension(&mut self, with: &Node, what: &str, expected: &str) -> Option<(Name, Name)> {
+        let text = self.text(with, "`with`")?;
+        let Some((component, name)) = text.split_once('.').filter(|(_, name)| !name.contains('.')) else {
+            self.push(
+                Diagnostic::error(Code::BadReference, format!("`{}` does not name {what}", short(text)))
+                    .at(&with.place, format!("expected `{expected}`")),
+            );
+            return None;
+        };
+        Some((self.name(component, &with.place)?, self.name(name, &with.place)?))
     }
 
     /// The kind of a resource or IO manager, with what is right about it.

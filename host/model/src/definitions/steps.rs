@@ -3,21 +3,22 @@
 use super::reading::{Keys, Reading, short};
 use super::tree::{Key, Node, Value};
 use super::{
-    Body, Feed, Flow, Graph, InputDefinition, IoManagerChoice, Job, Located, MemoChoice, PortRef, StepDefinition,
-    Table, Target,
+    Body, Feed, Flow, Graph, InputDefinition, IoManagerChoice, Job, LatestRef, Levels, Located, MemoChoice, PortRef,
+    StepDefinition, Table, Target,
 };
 use crate::component::{Backoff, Jitter, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Code;
-use crate::id::Name;
+use crate::id::{Name, StepPath};
 use crate::limits::parse_duration;
 use crate::plan::Trigger;
 
 const JOB: Keys = Keys {
     what: "a job",
-    known: &["description", "tags", "steps", "policy", "retry", "limits"],
-    later: &["hooks", "partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
+    known: &["description", "tags", "steps", "policy", "retry", "limits", "hooks"],
+    later: &["partitions", "resources", "config", "graph", "pool", "timeout", "assets"],
 };
+const LATEST: Keys = Keys { what: "`latest`", known: &["job", "step", "output"], later: &["partition"] };
 const GRAPH: Keys = Keys { what: "a graph", known: &["description", "inputs", "steps", "outputs"], later: &["config"] };
 const GRAPH_INPUT: Keys =
     Keys { what: "an input of a graph", known: &["optional", "description"], later: &["type", "default"] };
@@ -38,15 +39,16 @@ const STEP: Keys = Keys {
         "memo",
         "types",
         "when",
+        "hooks",
         "priority",
         "pool",
     ],
-    later: &["hooks", "partitions"],
+    later: &["partitions"],
 };
 const RETRY: Keys =
     Keys { what: "a retry policy", known: &["max_retries", "delay", "backoff", "jitter"], later: &["max_delay"] };
 const MEMO: Keys = Keys { what: "`memo`", known: &["ttl"], later: &["scope"] };
-const FEEDS: [&str; 3] = ["value", "artifact", "collect"];
+const FEEDS: [&str; 4] = ["value", "artifact", "collect", "latest"];
 
 /// Most retries of a step: beyond it, the surroundings will not come back by asking again.
 const MAX_RETRIES: u64 = 1_000;
@@ -62,9 +64,10 @@ impl Reading<'_> {
         let policy = fields.get("policy").and_then(|node| self.policy(node)).unwrap_or_default();
         let retry = fields.get("retry").and_then(|node| self.retry(node));
         let limits = self.limits(fields.get("limits"));
+        let hooks = self.hooks(fields.get("hooks"));
         let steps = fields.require(self, "steps", "a job has at least one step")?;
         let flow = self.flow(steps)?;
-        Some(Job { description, tags, flow, policy, retry, limits })
+        Some(Job { description, tags, flow, policy, retry, limits, hooks })
     }
 
     pub(super) fn graph(&mut self, node: &Node) -> Option<Graph> {
@@ -151,6 +154,7 @@ impl Reading<'_> {
             .and_then(|node| Some(Located { value: self.name_at(node, "`pool`")?, place: node.place.clone() }));
         let tags = self.tags(fields.get("tags"));
         let memo = fields.get("memo").and_then(|node| self.memo(node));
+        let hooks = self.hooks(fields.get("hooks"));
         let (body_place, body) = body?;
         Some(StepDefinition {
             body,
@@ -167,6 +171,7 @@ impl Reading<'_> {
             pool,
             tags,
             memo,
+            hooks,
         })
     }
 
@@ -222,15 +227,28 @@ impl Reading<'_> {
                 (refs.len() == items.len()).then_some(Feed::FanIn(refs))
             }
             Value::Map(entries) => {
-                let [(key, item)] = entries.as_slice() else {
-                    return self.bad_feed(node, "expected one of `value`, `artifact` and `collect`");
+                let (key, item) = match entries.as_slice() {
+                    [entry] => entry,
+                    [(key, port), (more, levels)]
+                        if (key.text.as_str(), more.text.as_str()) == ("collect", "levels") =>
+                    {
+                        return match &levels.value {
+                            Value::Text(text) if text == "all" => {
+                                self.port_ref(port).map(|port| Feed::Collect(port, Levels::All))
+                            }
+                            _ => {
+                                self.bad_feed(levels, "`levels` is `all`, or left out: then the innermost is collected")
+                            }
+                        };
+                    }
+                    _ => return self.bad_feed(node, "expected one of `value`, `artifact`, `collect` and `latest`"),
                 };
                 match key.text.as_str() {
                     "value" => {
                         self.unique_keys(item);
                         Some(Feed::Value(item.clone()))
                     }
-                    "collect" => self.port_ref(item).map(Feed::Collect),
+                    "collect" => self.port_ref(item).map(|port| Feed::Collect(port, Levels::Innermost)),
                     "artifact" => {
                         let text = self.text(item, "`artifact`")?;
                         match text.parse() {
@@ -238,10 +256,7 @@ impl Reading<'_> {
                             Err(error) => self.bad_feed(item, &error.to_string()),
                         }
                     }
-                    "latest" => {
-                        self.not_supported(&key.place, "`latest` is");
-                        None
-                    }
+                    "latest" => self.latest(item),
                     other => {
                         self.push(
                             Diagnostic::error(
@@ -257,6 +272,29 @@ impl Reading<'_> {
             }
             _ => self.bad_feed(node, "expected a step, `step.output`, a list of them, or `{ value: … }`"),
         }
+    }
+
+    fn latest(&mut self, node: &Node) -> Option<Feed> {
+        let fields = self.fields(node, &LATEST)?;
+        let job = fields.require(self, "job", "the job whose last successful run has the value");
+        let step = fields.require(self, "step", "the step that yielded it; inside a graph `outer.step`");
+        let named = |reading: &mut Self, node: &Node, what: &str| {
+            let value = reading.name_at(node, what)?;
+            Some(Located { value, place: node.place.clone() })
+        };
+        let job = job.and_then(|node| named(self, node, "a job"));
+        let output = fields.get("output").map(|node| named(self, node, "an output"));
+        let step = step?;
+        let text = self.text(step, "`step`")?;
+        let Ok(path) = StepPath::new(text) else {
+            return self.bad_feed(step, "expected the path of a step: `step`, or `outer.step` inside a graph");
+        };
+        let output = match output {
+            Some(output) => Some(output?),
+            None => None,
+        };
+        let step = Located { value: path, place: step.place.clone() };
+        Some(Feed::Latest(Box::new(LatestRef { job: job?, step, output })))
     }
 
     fn bad_feed<T>(&mut self, node: &Node, problem: &str) -> Option<T> {
@@ -381,9 +419,9 @@ impl Reading<'_> {
 /// The steps that a step of `steps` refers to, with the places.
 pub(crate) fn needs(step: &StepDefinition) -> impl Iterator<Item = (&str, &Place)> {
     let refs = step.inputs.iter().flat_map(|input| match &input.feed.value {
-        Feed::Port(port) | Feed::Collect(port) => std::slice::from_ref(port),
+        Feed::Port(port) | Feed::Collect(port, _) => std::slice::from_ref(port),
         Feed::FanIn(ports) => ports.as_slice(),
-        Feed::Value(_) | Feed::Artifact(_) => &[],
+        Feed::Value(_) | Feed::Artifact(_) | Feed::Latest(_) => &[],
     });
     let data = refs.filter_map(|port| match &port.target {
         Target::Step { step, .. } => Some((step.as_str(), &port.place)),

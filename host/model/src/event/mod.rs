@@ -4,6 +4,7 @@
 //! snake_case of the variants (`step_start`); they and their fields are stable and documented in `docs/events.md`.
 
 mod said;
+mod status;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 use crate::error::Failure;
+use crate::hook::{HookIx, Outcome};
 use crate::id::{Name, RunId, StepKey};
 use crate::json::CanonicalJson;
 use crate::limits::Usage;
@@ -25,6 +27,7 @@ use crate::value::{ArtifactRef, Yielded};
 pub use said::{
     AssetEvent, Direction, Expectation, Level, LogLine, MetricPoint, OpenedResource, Progress, Stream, TypeChecked,
 };
+pub use status::RunStatus;
 
 /// Why a step was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,17 @@ pub struct Attempt {
     pub generation: u32,
     /// 0 on the first try of the generation.
     pub attempt: u32,
+}
+
+/// A hook of the run, as events name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookName {
+    /// Which of the plan's.
+    pub index: HookIx,
+    /// What it is told of.
+    pub on: Outcome,
+    /// `webhook`, or `component.hook`. Never an address: that may be a secret.
+    pub name: String,
 }
 
 /// One thing that happened to a run.
@@ -257,6 +271,41 @@ pub enum RunEvent {
         /// The check.
         check: TypeChecked,
     },
+    /// A hook has done what it does.
+    HookCompleted {
+        /// The try of which it was told.
+        of: Attempt,
+        /// The hook.
+        hook: HookName,
+        /// What it logged.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<LogLine>,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// A hook could not do what it does. Nothing follows from that.
+    HookErrored {
+        /// The try of which it was told.
+        of: Attempt,
+        /// The hook.
+        hook: HookName,
+        /// Why.
+        failure: Failure,
+        /// What it logged.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<LogLine>,
+        /// What it cost.
+        usage: Usage,
+    },
+    /// A hook is not told: the run is being stopped.
+    HookSkipped {
+        /// The try of which it would have been told.
+        of: Attempt,
+        /// The hook.
+        hook: HookName,
+        /// Why.
+        reason: SkipReason,
+    },
     /// An asset was made.
     AssetMaterialization {
         /// Which.
@@ -379,6 +428,9 @@ impl RunEvent {
             Self::ResourceInitFailure { .. } => "resource_init_failure",
             Self::TypeCheckSuccess { .. } => "type_check_success",
             Self::TypeCheckFailure { .. } => "type_check_failure",
+            Self::HookCompleted { .. } => "hook_completed",
+            Self::HookErrored { .. } => "hook_errored",
+            Self::HookSkipped { .. } => "hook_skipped",
             Self::AssetMaterialization { .. } => "asset_materialization",
             Self::AssetObservation { .. } => "asset_observation",
             Self::StepExpectationResult { .. } => "step_expectation_result",
@@ -422,6 +474,9 @@ impl RunEvent {
             | Self::ResourceInitFailure { of, .. }
             | Self::TypeCheckSuccess { of, .. }
             | Self::TypeCheckFailure { of, .. }
+            | Self::HookCompleted { of, .. }
+            | Self::HookErrored { of, .. }
+            | Self::HookSkipped { of, .. }
             | Self::AssetMaterialization { of, .. }
             | Self::AssetObservation { of, .. }
             | Self::StepExpectationResult { of, .. }
@@ -459,6 +514,7 @@ impl RunEvent {
             Self::RunFailure { failure }
             | Self::StepFailure { failure, .. }
             | Self::StepUpForRetry { failure, .. }
+            | Self::HookErrored { failure, .. }
             | Self::ResourceInitFailure { failure, .. } => Some(failure),
             _ => None,
         }
@@ -506,66 +562,6 @@ pub struct Recorded {
     pub at: Timestamp,
     /// What happened.
     pub event: RunEvent,
-}
-
-/// Where a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunStatus {
-    /// Waits for its turn.
-    Queued,
-    /// Is being made ready.
-    Starting,
-    /// Runs.
-    Started,
-    /// Ended, nothing failed.
-    Success,
-    /// Ended, something failed.
-    Failure,
-    /// Is being stopped.
-    Canceling,
-    /// Was stopped.
-    Canceled,
-}
-
-impl RunStatus {
-    /// Its wire name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Starting => "starting",
-            Self::Started => "started",
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::Canceling => "canceling",
-            Self::Canceled => "canceled",
-        }
-    }
-
-    /// Nothing more will happen to the run.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        match self {
-            Self::Success | Self::Failure | Self::Canceled => true,
-            Self::Queued | Self::Starting | Self::Started | Self::Canceling => false,
-        }
-    }
-
-    /// The status after `event`; none when the event does not change it.
-    #[must_use]
-    pub const fn after(event: &RunEvent) -> Option<Self> {
-        match event {
-            RunEvent::RunEnqueued { .. } => Some(Self::Queued),
-            RunEvent::RunStarting => Some(Self::Starting),
-            RunEvent::RunStart => Some(Self::Started),
-            RunEvent::RunSuccess => Some(Self::Success),
-            RunEvent::RunFailure { .. } => Some(Self::Failure),
-            RunEvent::RunCanceling { .. } => Some(Self::Canceling),
-            RunEvent::RunCanceled => Some(Self::Canceled),
-            _ => None,
-        }
-    }
 }
 
 /// How long a wait may be at most: a guest or policy that asks for more gets this.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::component::{Interface, TypeName};
-use crate::id::{MappingKey, Name};
+use crate::id::{ItemKey, Name};
 use crate::json::CanonicalJson;
 use crate::metadata::MetadataEntry;
 
@@ -118,9 +118,9 @@ pub struct TypeChecked {
     pub direction: Direction,
     /// The port.
     pub port: Name,
-    /// The key of the item.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mapping_key: Option<MappingKey>,
+    /// Which item it is; none when it is none.
+    #[serde(default, skip_serializing_if = "ItemKey::is_no_item")]
+    pub mapping_key: ItemKey,
     /// The type.
     pub type_name: TypeName,
     /// What checked it: `component.checker`, or `JSON Schema`.

@@ -20,9 +20,27 @@ pub(super) struct Bound {
     pub(super) memo: Memo,
 }
 
+/// Who needs a resource: an op, or an extension of a component.
+pub(super) struct Who<'a> {
+    /// What it is, in a message.
+    pub(super) what: &'static str,
+    pub(super) component: &'a Name,
+    pub(super) name: &'a str,
+    /// Where it is named.
+    pub(super) place: &'a Place,
+}
+
+impl Who<'_> {
+    /// As grants name it.
+    pub(super) fn full(&self) -> String {
+        format!("{}.{}", self.component, self.name)
+    }
+}
+
 impl<'a> Builder<'a> {
     pub(super) fn bind(&mut self, site: &Site<'a>) -> Bound {
-        let grants: Vec<_> = site.op.resources.iter().filter_map(|needed| self.grant(site, needed)).collect();
+        let who = site.who();
+        let grants: Vec<_> = site.op.resources.iter().filter_map(|needed| self.grant(&who, needed)).collect();
         Bound { limits: self.limits(site), retry: self.retry(site), memo: self.memo(site, &grants), grants }
     }
 
@@ -70,18 +88,19 @@ impl<'a> Builder<'a> {
         outputs
     }
 
-    /// The grants that hold for a step: of its component, then of its op.
-    fn entries(&self, site: &Site<'a>) -> [Option<&'a GrantEntry>; 2] {
+    /// The grants that hold for an op or an extension: of its component, then its own.
+    pub(super) fn entries(&self, who: &Who<'a>) -> [Option<&'a GrantEntry>; 2] {
         let grants = &self.surroundings.definitions.grants;
         let find = |op: Option<&str>| {
-            grants.iter().find(|grant| grant.component == *site.component_name && grant.op.as_deref() == op)
+            grants.iter().find(|grant| grant.component == *who.component && grant.op.as_deref() == op)
         };
-        [find(None), find(Some(site.op.name.as_str()))]
+        [find(None), find(Some(who.name))]
     }
 
-    fn grant(&mut self, site: &Site<'a>, needed: &ResourceRequirement) -> Option<Grant> {
+    /// What is granted of something that is needed; none when nothing is, which was said.
+    pub(super) fn grant(&mut self, who: &Who<'a>, needed: &ResourceRequirement) -> Option<Grant> {
         let key = needed.key.as_str();
-        let entries = self.entries(site);
+        let entries = self.entries(who);
         let granted: Option<&'a GrantedKey> = entries
             .into_iter()
             .rev()
@@ -92,14 +111,14 @@ impl<'a> Builder<'a> {
                 let (key, through) = (needed.key.clone(), needed.through);
                 return Some(Grant { key, through, resource: None, access: Access::Read });
             }
-            let op = format!("{}.{}", site.component_name, site.op.name);
-            let help = self.grant_help(&op, needed);
+            let (what, full) = (who.what, who.full());
+            let help = self.grant_help(&full, needed);
             self.found.push(
                 Diagnostic::error(
                     Code::NotGranted,
-                    format!("the op `{op}` needs the resource `{key}`, and has no grant for it"),
+                    format!("the {what} `{full}` needs the resource `{key}`, and has no grant for it"),
                 )
-                .at(&site.definition.body_place, format!("uses `{key}` through `{}`", needed.through.import()))
+                .at(who.place, format!("uses `{key}` through `{}`", needed.through.import()))
                 .help(help),
             );
             return None;
@@ -116,7 +135,7 @@ impl<'a> Builder<'a> {
             self.found.push(
                 Diagnostic::error(Code::ResourceKindMismatch, format!("`{name}` is not what `{key}` is used as"))
                     .at(&granted.resource.place, format!("of kind `{}`", spec.kind()))
-                    .at(&site.definition.body_place, format!("uses `{key}` through `{}`", needed.through.import())),
+                    .at(who.place, format!("uses `{key}` through `{}`", needed.through.import())),
             );
             return None;
         }
@@ -145,7 +164,7 @@ impl<'a> Builder<'a> {
 
     /// The yard's defaults, then the component's grant, the op's, the job's, the step's.
     fn limits(&mut self, site: &Site<'a>) -> Limits {
-        let [component, op] = self.entries(site);
+        let [component, op] = self.entries(&site.who());
         let layers: [Option<&'a GivenLimits>; 4] = [
             component.map(|entry| &entry.limits),
             op.map(|entry| &entry.limits),
@@ -272,10 +291,13 @@ pub(super) fn check_grants(definitions: &Definitions, catalog: &Catalog) -> Diag
         }
         let Some(component) = catalog.get(grant.component.as_str()) else { continue };
         let name = &grant.component;
-        let ops: Vec<_> = match &grant.op {
-            None => component.ops.iter().collect(),
-            Some(op) => match component.op(op) {
-                Some(op) => vec![op],
+        let ops = component.ops.iter().map(|op| (&op.name, &op.resources));
+        let hooks = component.hooks.iter().map(|hook| (&hook.name, &hook.resources));
+        let mut users = ops.chain(hooks);
+        let needs: Vec<_> = match &grant.op {
+            None => users.map(|(_, resources)| resources).collect(),
+            Some(op) => match users.find(|(name, _)| name.as_str() == op) {
+                Some((_, resources)) => vec![resources],
                 // For its limits.
                 None if component.type_checker(op).is_some() => Vec::new(),
                 None => {
@@ -289,9 +311,9 @@ pub(super) fn check_grants(definitions: &Definitions, catalog: &Catalog) -> Diag
             },
         };
         for (what, granted, secrets) in [("resource", &grant.resources, false), ("secret", &grant.reveal, true)] {
-            let keys: BTreeSet<_> = ops
+            let keys: BTreeSet<_> = needs
                 .iter()
-                .flat_map(|op| op.resources.iter())
+                .flat_map(|resources| resources.iter())
                 .filter(|needed| (needed.through == Interface::Secrets) == secrets)
                 .map(|needed| needed.key.as_str())
                 .collect();

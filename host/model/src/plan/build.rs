@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::flatten::Builder;
-use super::{BaseType, IoManagerSpec, Plan, ResourceSpec, TypeCheck};
+use super::{BaseType, IoManagerSpec, LatestWanted, Plan, ResourceSpec, TypeCheck};
 use crate::component::{ComponentDescription, TypeName};
 use crate::definitions::{Definitions, Environment, Job, Named, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::digest::Digest;
 use crate::error::Code;
-use crate::id::Name;
+use crate::hook::{Hook, HookIx};
+use crate::id::{Name, RunId};
 use crate::limits::Limits;
 use crate::secret::SecretSpec;
+use crate::value::ValueRef;
 
 /// Most steps of one plan, graphs flattened.
 pub const MAX_STEPS: usize = 100_000;
@@ -44,15 +46,26 @@ impl FromIterator<(Name, ComponentDescription)> for Catalog {
     }
 }
 
-/// Knows the artifacts of the tenant for whom is planned: an `{ artifact: … }` names bytes, a plan also their size.
-pub trait ArtifactSizes {
-    /// How many bytes the artifact has; none when the tenant has no such artifact.
+/// Knows what the tenant for whom is planned has stored.
+pub trait Stored {
+    /// How many bytes the artifact has; none when the tenant has no such artifact. An `{ artifact: … }` names bytes, a plan
+    /// also their size.
     fn size(&self, digest: &Digest) -> Option<u64>;
+
+    /// What the last successful run of a job yielded; none when no run has succeeded, or that one yielded no such value.
+    fn latest(&self, wanted: &LatestWanted) -> Option<(RunId, ValueRef)>;
 }
 
-impl<F: Fn(&Digest) -> Option<u64>> ArtifactSizes for F {
+/// Artifacts whose sizes a function knows, where no job has ever run.
+pub struct WithoutRuns<F>(pub F);
+
+impl<F: Fn(&Digest) -> Option<u64>> Stored for WithoutRuns<F> {
     fn size(&self, digest: &Digest) -> Option<u64> {
-        self(digest)
+        self.0(digest)
+    }
+
+    fn latest(&self, _: &LatestWanted) -> Option<(RunId, ValueRef)> {
+        None
     }
 }
 
@@ -61,8 +74,10 @@ impl<F: Fn(&Digest) -> Option<u64>> ArtifactSizes for F {
 pub struct Planning<'a> {
     /// The ops.
     pub catalog: &'a Catalog,
-    /// The artifacts.
-    pub artifacts: &'a dyn ArtifactSizes,
+    /// Artifacts and results.
+    pub stored: &'a dyn Stored,
+    /// A `{ latest: … }` of which there is none yet is a mistake: the plan is to be run. Otherwise it is a warning.
+    pub needs_latest: bool,
     /// Limits of a step for which the definitions give none. At most the ceiling.
     pub defaults: &'a Limits,
     /// What no step of the tenant may go beyond.
@@ -109,6 +124,8 @@ impl Plan {
             secrets: built.secrets,
             io_managers: built.io_managers,
             types: built.types,
+            hooks: built.hooks,
+            job_hooks: built.job_hooks,
             on_failure: job.value.policy.on_failure,
             policy: job.value.policy.run.clone(),
             pools: built.pools,
@@ -216,4 +233,6 @@ pub(super) struct Built {
     pub(super) io_managers: BTreeMap<Name, IoManagerSpec>,
     pub(super) types: BTreeMap<TypeName, TypeCheck>,
     pub(super) pools: BTreeMap<Name, u32>,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) job_hooks: Vec<HookIx>,
 }

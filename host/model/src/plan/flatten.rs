@@ -1,8 +1,9 @@
 //! Nested graphs laid flat, in topological order: every step of the file becomes steps of the plan, at its path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use super::bind::Who;
 use super::build::{Built, MAX_STEPS, Planning, Surroundings};
 use super::types::Known;
 use super::wire::{Feeding, Wire};
@@ -10,9 +11,12 @@ use super::{OutputSlot, Step, StepIx, config};
 use crate::component::{ComponentDescription, OpDefinition};
 use crate::definitions::sections::merged;
 use crate::definitions::tree::{Node, Value};
-use crate::definitions::{Body, Flow, Graph, Job, Named, PortRef, Setting, StepDefinition, Table, Target};
+use crate::definitions::{
+    Body, Flow, Graph, HookDefinition, Job, Named, PortRef, Setting, StepDefinition, Table, Target,
+};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::error::Code;
+use crate::hook::HookIx;
 use crate::id::{Name, StepPath};
 use crate::schema::Schema;
 
@@ -31,6 +35,8 @@ pub(super) struct Builder<'a> {
     schemas: BTreeMap<(&'a Name, &'a Name), Option<Rc<Schema>>>,
     /// Types of the definitions that ports are of.
     pub(super) types: BTreeMap<&'a str, Known>,
+    /// Where each hook of the file stands in the plan; none = it cannot be used, and that was said.
+    pub(super) known_hooks: HashMap<*const HookDefinition, Option<HookIx>>,
     settings: BTreeMap<&'a str, Vec<&'a Setting>>,
     used_settings: usize,
     graphs: usize,
@@ -44,6 +50,8 @@ struct Scope<'a> {
     inputs: BTreeMap<&'a str, Wire<'a>>,
     after: Vec<StepIx>,
     tags: BTreeMap<String, String>,
+    /// The hooks of the graphs around it.
+    hooks: Vec<HookIx>,
 }
 
 /// What a name of a flow stands for, once that step is in the plan.
@@ -76,6 +84,14 @@ pub(super) struct Site<'a> {
     pub(super) path: StepPath,
 }
 
+impl<'a> Site<'a> {
+    /// The op, as one who needs resources.
+    pub(super) fn who(&self) -> Who<'a> {
+        let (component, name) = (self.component_name, self.op.name.as_str());
+        Who { what: "op", component, name, place: &self.definition.body_place }
+    }
+}
+
 impl<'a> Builder<'a> {
     pub(super) fn new(
         surroundings: Surroundings<'a>,
@@ -96,6 +112,7 @@ impl<'a> Builder<'a> {
             homes: Vec::new(),
             schemas: BTreeMap::new(),
             types: BTreeMap::new(),
+            known_hooks: HashMap::new(),
             settings,
             used_settings: 0,
             graphs: 0,
@@ -105,7 +122,9 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn job(&mut self) {
-        let scope = Scope { path: None, inputs: BTreeMap::new(), after: Vec::new(), tags: BTreeMap::new() };
+        self.built.job_hooks = self.hooks(&self.job.hooks);
+        let (inputs, tags) = (BTreeMap::new(), BTreeMap::new());
+        let scope = Scope { path: None, inputs, after: Vec::new(), tags, hooks: Vec::new() };
         self.flow(&self.job.flow, &scope);
         self.check_settings();
         if !self.full {
@@ -168,6 +187,8 @@ impl<'a> Builder<'a> {
         }
         let mut tags = scope.tags.clone();
         tags.extend(step.value.tags.clone());
+        let mut hooks = scope.hooks.clone();
+        hooks.extend(self.hooks(&step.value.hooks));
         let wires: Vec<Feeding<'a>> = step
             .value
             .inputs
@@ -184,13 +205,13 @@ impl<'a> Builder<'a> {
                     let mut inputs: BTreeMap<&'a str, Wire<'a>> =
                         graph.value.inputs.iter().map(|input| (input.name.as_str(), Wire::Absent)).collect();
                     inputs.extend(wires.into_iter().map(|fed| (fed.port.value.as_str(), fed.wire)));
-                    self.nested(&graph.value, &Scope { path: Some(path), inputs, after, tags })
+                    self.nested(&graph.value, &Scope { path: Some(path), inputs, after, tags, hooks })
                 }
                 None => Local::Broken,
             },
             Body::Op { component, op } => {
                 let Some(site) = self.site(&step.value, component, op, path) else { return Local::Broken };
-                let built = self.op_step(&site, wires, after, tags);
+                let built = Step { hooks, ..self.op_step(&site, wires, after, tags) };
                 self.built.steps.push(built);
                 self.homes.push(&step.value.body_place);
                 let ix = StepIx(u32::try_from(self.built.steps.len() - 1).unwrap_or(u32::MAX));
@@ -263,6 +284,7 @@ impl<'a> Builder<'a> {
             hermetic: site.op.is_hermetic(),
             uses_execution: site.op.uses_execution,
             memo: bound.memo,
+            hooks: Vec::new(),
             priority: site.definition.priority,
             pool: self.pool(site.definition),
             tags,
@@ -365,8 +387,8 @@ impl<'a> Builder<'a> {
                 Some(slot) => Wire::Slot { slot, place: &port.place },
                 None => Wire::Broken,
             },
-            Feed::Collect(port) => match self.single(port, locals, inputs) {
-                Some(slot) => Wire::Collect { slot, place: &feed.place },
+            Feed::Collect(port, levels) => match self.single(port, locals, inputs) {
+                Some(slot) => Wire::Collect { slot, levels: *levels, place: &feed.place },
                 None => Wire::Broken,
             },
             Feed::FanIn(ports) => {
@@ -376,6 +398,7 @@ impl<'a> Builder<'a> {
             }
             Feed::Value(node) => Wire::Value(node),
             Feed::Artifact(digest) => Wire::Artifact { digest: *digest, place: &feed.place },
+            Feed::Latest(latest) => Wire::Latest { latest, place: &feed.place },
         }
     }
 
@@ -390,7 +413,12 @@ impl<'a> Builder<'a> {
         match inputs.get(name.as_str())? {
             Wire::Slot { slot, .. } => Some(*slot),
             Wire::Broken => None,
-            Wire::Absent | Wire::FanIn { .. } | Wire::Collect { .. } | Wire::Value(_) | Wire::Artifact { .. } => {
+            Wire::Absent
+            | Wire::FanIn { .. }
+            | Wire::Collect { .. }
+            | Wire::Value(_)
+            | Wire::Artifact { .. }
+            | Wire::Latest { .. } => {
                 self.found.push(
                     Diagnostic::error(
                         Code::BadReference,

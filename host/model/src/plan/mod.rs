@@ -9,6 +9,8 @@ mod build;
 pub(crate) mod config;
 mod driver;
 mod flatten;
+mod hooks;
+mod latest;
 mod narrow;
 mod outline;
 mod policy;
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::{Interface, RetryPolicy, TypeName};
 use crate::digest::ComponentDigest;
+use crate::hook::{Hook, HookIx, Outcome};
 use crate::http::HttpClientSpec;
 use crate::id::{MediaType, Name, RunId, StepKey, StepPath};
 use crate::json::CanonicalJson;
@@ -29,8 +32,9 @@ use crate::limits::Limits;
 use crate::secret::SecretSpec;
 use crate::value::{ValueRef, Yielded};
 
-pub use build::{ArtifactSizes, Catalog, Launch, MAX_STEPS, Planning};
+pub use build::{Catalog, Launch, MAX_STEPS, Planning, Stored, WithoutRuns};
 pub use driver::{KeyValueDriver, ModelRegistryDriver};
+pub use latest::{LatestOutput, LatestWanted};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use policy::{
@@ -74,18 +78,21 @@ pub enum Source {
         /// Its bytes, when they are in the definitions and have to be stored before the run starts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
+        /// The run that yielded it, when it is the latest of its kind.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        latest: Option<Box<LatestOutput>>,
     },
     /// An output of a step that is not mapped.
     Output {
         /// The output.
         slot: OutputSlot,
     },
-    /// The item of a dynamic output at this step's mapping key.
+    /// An item of a dynamic output: of one that this step is mapped over, or of another port of the same step.
     Item {
         /// The dynamic output.
         slot: OutputSlot,
     },
-    /// The output, at this step's mapping key, of a step mapped over the same dynamic output.
+    /// The output, for this step's item or one that it is below, of a step mapped over the same dynamic outputs.
     SameKey {
         /// The output.
         slot: OutputSlot,
@@ -99,6 +106,9 @@ pub enum Source {
     Collect {
         /// The output.
         slot: OutputSlot,
+        /// How deep the item is below which they are: 0 = all that there are.
+        #[serde(default)]
+        depth: u8,
     },
 }
 
@@ -370,7 +380,8 @@ pub struct Step {
     /// What has to have become of what it builds on.
     #[serde(default, skip_serializing_if = "Trigger::is_default")]
     pub when: Trigger,
-    /// The dynamic output that this step is mapped over: it runs once per item.
+    /// The dynamic output that this step is mapped over: it runs once per item, of each item that the step which yields
+    /// them is mapped over itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapped_over: Option<OutputSlot>,
     /// What it may use.
@@ -387,6 +398,9 @@ pub struct Step {
     pub uses_execution: bool,
     /// Whether its results are used again.
     pub memo: Memo,
+    /// Hooks that are told of it, beside those of the whole job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookIx>,
     /// Of the steps that could start, those with the highest go first. In [`PRIORITIES`].
     #[serde(default, skip_serializing_if = "policy::is_zero")]
     pub priority: i32,
@@ -421,7 +435,7 @@ impl Step {
                 Source::Output { slot }
                 | Source::Item { slot }
                 | Source::SameKey { slot }
-                | Source::Collect { slot } => std::slice::from_ref(slot),
+                | Source::Collect { slot, .. } => std::slice::from_ref(slot),
                 Source::FanIn { slots } => slots.as_slice(),
             }
             .iter()
@@ -462,6 +476,12 @@ pub struct Plan {
     /// How the values of types that have a check are checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<TypeName, TypeCheck>,
+    /// Who is told what becomes of steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// Those of `hooks` that are told of every step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub job_hooks: Vec<HookIx>,
     /// What happens when a step fails.
     pub on_failure: FailurePolicy,
     /// What holds for the run as a whole.
@@ -501,6 +521,9 @@ pub struct ReusedStep {
     pub outputs: Vec<Yielded>,
 }
 
+/// Most dynamic outputs, one in the items of another, that a step may be mapped over.
+pub const MAX_DEPTH: usize = 8;
+
 /// Largest plan, as JSON: 256 MiB.
 pub const MAX_PLAN: u64 = 256 << 20;
 
@@ -512,6 +535,17 @@ impl Plan {
     #[must_use]
     pub fn step(&self, ix: StepIx) -> &Step {
         &self.steps[ix.index()]
+    }
+
+    /// The dynamic outputs that a step is mapped over, innermost first.
+    pub fn levels(&self, ix: StepIx) -> impl Iterator<Item = OutputSlot> + '_ {
+        std::iter::successors(self.step(ix).mapped_over, |slot| self.step(slot.step).mapped_over)
+    }
+
+    /// How many dynamic outputs a step is mapped over: how many keys its items have.
+    #[must_use]
+    pub fn depth(&self, ix: StepIx) -> usize {
+        self.levels(ix).count()
     }
 
     /// The indices of all steps, in topological order.
@@ -528,7 +562,20 @@ impl Plan {
         &self.step(slot.step).outputs[usize::from(slot.port)]
     }
 
-    /// The secrets that its steps need, by name, with where each is read: those of resources, and those that are revealed.
+    /// The hook at `ix`; none when `ix` is of another plan.
+    #[must_use]
+    pub fn hook(&self, ix: HookIx) -> Option<&Hook> {
+        self.hooks.get(ix.0 as usize)
+    }
+
+    /// The hooks that are told when a step ends so: those of the job, then its own.
+    pub fn hooks_of(&self, step: StepIx, outcome: Outcome) -> impl Iterator<Item = HookIx> + '_ {
+        let all = self.job_hooks.iter().chain(&self.step(step).hooks).copied();
+        all.filter(move |ix| self.hook(*ix).is_some_and(|hook| hook.on == outcome))
+    }
+
+    /// The secrets that its steps and hooks need, by name, with where each is read: those of resources, those of hooks, and
+    /// those that are revealed.
     #[must_use]
     pub fn secrets_needed(&self) -> BTreeMap<&Name, &SecretSpec> {
         let of_resources = self.resources.values().filter_map(|spec| match spec {
@@ -538,7 +585,8 @@ impl Plan {
             | ResourceSpec::ModelRegistry { .. }
             | ResourceSpec::Secret { .. } => None,
         });
-        of_resources.flatten().chain(&self.secrets).collect()
+        let of_hooks = self.hooks.iter().flat_map(Hook::secrets);
+        of_resources.flatten().chain(of_hooks).chain(&self.secrets).collect()
     }
 
     /// What a grant gives; none when it gives nothing.

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::digest::Digest;
 use crate::error::Code;
 use crate::event::SkipReason;
-use crate::id::{MappingKey, RunId, StepKey};
+use crate::id::{ItemKey, RunId, StepKey};
 use crate::selection::Items;
 use crate::state::{RunState, StepState};
 use crate::value::Yielded;
@@ -117,36 +117,55 @@ impl<'a> Narrowing<'a> {
         let mut items = Items::None;
         for input in &step.inputs {
             match &input.source {
-                Source::Unconnected | Source::Given { .. } | Source::Item { .. } => {}
-                Source::SameKey { slot } => items.join(self.run[slot.step.index()].clone()),
-                Source::Output { slot } | Source::Collect { slot } if runs(slot.step) => return self.all(ix),
-                Source::FanIn { slots } if slots.iter().any(|slot| runs(slot.step)) => return self.all(ix),
-                Source::Output { .. } | Source::Collect { .. } | Source::FanIn { .. } => {}
+                Source::Unconnected | Source::Given { .. } => {}
+                Source::Item { slot } | Source::SameKey { slot } => items.join(self.run[slot.step.index()].clone()),
+                Source::Collect { slot, depth } => items.join(self.run[slot.step.index()].outer(usize::from(*depth))),
+                Source::Output { slot } if runs(slot.step) => items = Items::All,
+                Source::FanIn { slots } if slots.iter().any(|slot| runs(slot.step)) => items = Items::All,
+                Source::Output { .. } | Source::FanIn { .. } => {}
             }
         }
-        let over = step.mapped_over.iter().map(|slot| slot.step);
-        if step.after.iter().copied().chain(over).any(runs) || self.is_configured_anew(step) {
+        if let Some(slot) = step.mapped_over {
+            items.join(self.run[slot.step.index()].clone());
+        }
+        if items == Items::All || step.after.iter().copied().any(runs) || self.is_configured_anew(step) {
             return self.all(ix);
         }
         if unsuccessful {
-            match step.mapped_over {
-                None if matches!(self.before(ix, None), Before::Nothing) => return Items::All,
-                None => {}
-                Some(slot) => {
-                    let failed = |key: &MappingKey| matches!(self.before(ix, Some(key)), Before::Nothing);
-                    let keys: BTreeSet<_> = self.keys(slot).into_iter().filter(failed).collect();
-                    items.join(if keys.is_empty() { Items::None } else { Items::Keys(keys) });
-                }
-            }
+            let failed = |key: &ItemKey| matches!(self.before(ix, key), Before::Nothing);
+            let keys: BTreeSet<_> = self.keys(ix).into_iter().filter(failed).collect();
+            items.join(match (keys.is_empty(), step.mapped_over) {
+                (true, _) => Items::None,
+                (false, None) => Items::All,
+                (false, Some(_)) => Items::Keys(keys),
+            });
         }
-        items
+        match items {
+            // Where there was no item, and none can come, nothing runs.
+            Items::Keys(mut keys) => {
+                let is_known = self.known(ix);
+                keys.retain(|key| is_known(key));
+                if keys.is_empty() { Items::None } else { Items::Keys(keys) }
+            }
+            Items::None | Items::All => items,
+        }
+    }
+
+    /// Whether there were items within one, or may be since what yields them runs.
+    fn known(&self, ix: StepIx) -> impl Fn(&ItemKey) -> bool + '_ {
+        let keys: BTreeSet<_> = self.keys(ix).into_iter().collect();
+        let anew = self.plan.step(ix).mapped_over.map(|slot| &self.run[slot.step.index()]);
+        move |key| {
+            let was = keys.range(key..).next().is_some_and(|one| one.is_within(key));
+            was || anew.is_some_and(|anew| anew.hold(key))
+        }
     }
 
     /// Every instance of a step. The items of one whose producer does not run are known; there may be none.
     fn all(&self, ix: StepIx) -> Items {
         match self.plan.step(ix).mapped_over {
             Some(slot) if self.run[slot.step.index()] == Items::None => {
-                let keys: BTreeSet<_> = self.keys(slot).into_iter().collect();
+                let keys: BTreeSet<_> = self.keys(ix).into_iter().collect();
                 if keys.is_empty() { Items::None } else { Items::Keys(keys) }
             }
             Some(_) | None => Items::All,
@@ -166,10 +185,10 @@ impl<'a> Narrowing<'a> {
     }
 
     /// What has become of an instance.
-    fn before(&self, ix: StepIx, key: Option<&MappingKey>) -> Before {
+    fn before(&self, ix: StepIx, key: &ItemKey) -> Before {
         let step = self.plan.step(ix);
         let Some((run, earlier)) = self.step_before(step) else { return Before::Nothing };
-        let key = StepKey { path: step.path.clone(), mapping: key.into_iter().cloned().collect() };
+        let key = StepKey { path: step.path.clone(), mapping: key.clone() };
         let Some(instance) = run.state.locate(&key).and_then(|id| run.state.instance(&id)) else {
             return Before::Nothing;
         };
@@ -179,8 +198,8 @@ impl<'a> Narrowing<'a> {
                 let fits = |one: &Yielded| {
                     let port = step.outputs.iter().find(|port| port.port == one.port);
                     port.is_some_and(|port| {
-                        // What a mapped step yields on a plain port has the key of its item.
-                        (!port.dynamic || one.value.mapping_key.is_some()) && port.type_name == one.value.type_name
+                        (!port.dynamic || one.value.item_of(&key.mapping).is_some())
+                            && port.type_name == one.value.type_name
                     }) && !(self.earlier.gone)(&one.value.artifact.digest)
                 };
                 let outputs = instance.yielded(&earlier.outputs);
@@ -190,29 +209,30 @@ impl<'a> Narrowing<'a> {
         }
     }
 
-    /// The items of a dynamic output in the earlier run.
-    fn keys(&self, slot: OutputSlot) -> Vec<MappingKey> {
-        let Before::Result(outputs) = self.before(slot.step, None) else { return Vec::new() };
+    /// The items that a step ran for in the earlier run; the one that is none, if it is not mapped.
+    fn keys(&self, ix: StepIx) -> Vec<ItemKey> {
+        let Some(slot) = self.plan.step(ix).mapped_over else { return vec![ItemKey::NONE] };
         let port = &self.plan.output(slot).port;
-        outputs.into_iter().filter(|one| one.port == *port).filter_map(|one| one.value.mapping_key).collect()
+        let of = |producer: ItemKey| match self.before(slot.step, &producer) {
+            Before::Result(outputs) => outputs,
+            Before::NothingToDo | Before::Nothing => Vec::new(),
+        };
+        let outputs = self.keys(slot.step).into_iter().flat_map(of);
+        outputs.filter(|one| one.port == *port).map(|one| one.value.mapping_key).collect()
     }
 
-    /// The instances of a step that do not run, by their keys; of one that is mapped over items that are not known, none.
-    fn left(&self, ix: StepIx) -> Vec<Option<MappingKey>> {
-        match (&self.run[ix.index()], self.plan.step(ix).mapped_over) {
-            (Items::All, _) => Vec::new(),
-            (_, None) => vec![None],
-            (Items::None, Some(slot)) => self.keys(slot).into_iter().map(Some).collect(),
-            (Items::Keys(keys), Some(slot)) => {
-                self.keys(slot).into_iter().filter(|key| !keys.contains(key)).map(Some).collect()
-            }
+    /// The instances of a step that do not run, by their items; of those that are not known, none.
+    fn left(&self, ix: StepIx) -> Vec<ItemKey> {
+        match &self.run[ix.index()] {
+            Items::All => Vec::new(),
+            run => self.keys(ix).into_iter().filter(|key| !run.hold(key)).collect(),
         }
     }
 
     /// Every instance of the step has a result, so that it needs nothing itself.
     fn is_taken_whole(&self, ix: StepIx) -> bool {
         self.run[ix.index()] == Items::None
-            && self.left(ix).iter().all(|key| matches!(self.before(ix, key.as_ref()), Before::Result(_)))
+            && self.left(ix).iter().all(|key| matches!(self.before(ix, key), Before::Result(_)))
     }
 
     /// The steps that stay in the plan.
@@ -247,21 +267,28 @@ impl<'a> Narrowing<'a> {
         let mut missing = Vec::new();
         for ix in self.plan.indices().filter(|ix| needed[ix.index()]) {
             let step = self.plan.step(ix);
-            if let (Some(slot), false) = (step.mapped_over, self.run[ix.index()] == Items::All) {
-                let keys = self.keys(slot);
-                let unknown = match &self.run[ix.index()] {
-                    Items::Keys(selected) => selected.iter().find(|key| !keys.contains(key)),
+            let run = &self.run[ix.index()];
+            if let (Some(slot), false) = (step.mapped_over, *run == Items::All) {
+                // Items are not those of the earlier run when what yields them runs again.
+                let anew = &self.run[slot.step.index()];
+                let renewed = match anew {
+                    Items::None => None,
+                    Items::All => Some(ItemKey::NONE),
+                    Items::Keys(keys) => keys.iter().find(|key| !run.hold(key)).cloned(),
+                };
+                let is_known = self.known(ix);
+                let unknown = match run {
+                    Items::Keys(selected) => selected.iter().find(|key| !is_known(key)),
                     Items::None | Items::All => None,
                 };
-                // Its items are not those of the earlier run when what yields them runs again.
-                if self.run[slot.step.index()] != Items::None || unknown.is_some() {
-                    missing.push(StepKey { path: step.path.clone(), mapping: unknown.into_iter().cloned().collect() });
+                if let Some(mapping) = renewed.or(unknown.cloned()) {
+                    missing.push(StepKey { path: step.path.clone(), mapping });
                     continue;
                 }
             }
             for key in self.left(ix) {
-                if matches!(self.before(ix, key.as_ref()), Before::Nothing) {
-                    missing.push(StepKey { path: step.path.clone(), mapping: key.into_iter().collect() });
+                if matches!(self.before(ix, &key), Before::Nothing) {
+                    missing.push(StepKey { path: step.path.clone(), mapping: key });
                 }
             }
         }
@@ -296,8 +323,8 @@ impl<'a> Narrowing<'a> {
             }
             renumber(&mut step, &new);
             for key in self.left(*ix) {
-                if let (Before::Result(outputs), Some((run, _))) = (self.before(*ix, key.as_ref()), before) {
-                    let step = StepKey { path: step.path.clone(), mapping: key.into_iter().collect() };
+                if let (Before::Result(outputs), Some((run, _))) = (self.before(*ix, &key), before) {
+                    let step = StepKey { path: step.path.clone(), mapping: key };
                     reused.push(ReusedStep { step, origin: run.run, outputs });
                 }
             }
@@ -312,6 +339,8 @@ impl<'a> Narrowing<'a> {
             secrets: self.plan.secrets.clone(),
             io_managers: self.plan.io_managers.clone(),
             types: self.plan.types.clone(),
+            hooks: self.plan.hooks.clone(),
+            job_hooks: self.plan.job_hooks.clone(),
             on_failure: self.plan.on_failure,
             policy: self.plan.policy.clone(),
             pools: self.plan.pools.clone(),
@@ -332,7 +361,10 @@ fn renumber(step: &mut Step, new: &HashMap<StepIx, StepIx>) {
     for input in &mut step.inputs {
         match &mut input.source {
             Source::Unconnected | Source::Given { .. } => {}
-            Source::Output { slot } | Source::Item { slot } | Source::SameKey { slot } | Source::Collect { slot } => {
+            Source::Output { slot }
+            | Source::Item { slot }
+            | Source::SameKey { slot }
+            | Source::Collect { slot, .. } => {
                 renumbered(slot);
             }
             Source::FanIn { slots } => slots.iter_mut().for_each(renumbered),

@@ -1,10 +1,10 @@
 //! Wires: what comes into an input, whether it fits, and over what a step is mapped.
 
 use super::flatten::{Builder, Site};
-use super::{BaseType, OutputSlot, Source, StepInput, StepOutput, Trigger, config};
+use super::{BaseType, MAX_DEPTH, OutputSlot, Source, StepInput, Trigger, config};
 use crate::component::{InputDefinition, OpDefinition, TypeName};
-use crate::definitions::Located;
 use crate::definitions::tree::{Node, Value};
+use crate::definitions::{LatestRef, Levels, Located};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::digest::Digest;
 use crate::error::Code;
@@ -25,11 +25,16 @@ pub(super) enum Wire<'a> {
     },
     Collect {
         slot: OutputSlot,
+        levels: Levels,
         place: &'a Place,
     },
     Value(&'a Node),
     Artifact {
         digest: Digest,
+        place: &'a Place,
+    },
+    Latest {
+        latest: &'a LatestRef,
         place: &'a Place,
     },
     /// An optional input of a graph that is not connected.
@@ -46,16 +51,31 @@ pub(super) struct Feeding<'a> {
 }
 
 /// An input that is being connected.
-struct Plug<'s, 'a> {
-    site: &'s Site<'a>,
-    port: &'s InputDefinition,
-    base: BaseType,
+pub(super) struct Plug<'s, 'a> {
+    pub(super) site: &'s Site<'a>,
+    pub(super) port: &'s InputDefinition,
+    pub(super) base: BaseType,
     /// Where the input is written.
+    pub(super) place: &'a Place,
+}
+
+/// A value that is to go into an input: whose it is, what it is, and where that is written.
+pub(super) struct Offer<'a> {
+    pub(super) from: String,
+    pub(super) type_name: TypeName,
+    pub(super) base: BaseType,
+    pub(super) media_type: MediaType,
+    pub(super) home: &'a Place,
+}
+
+/// The dynamic outputs that a step is mapped over, outermost first, and the reference that made it so.
+struct Mapping<'a> {
+    levels: Vec<OutputSlot>,
     place: &'a Place,
 }
 
 impl Plug<'_, '_> {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("the input `{}` of `{}`", self.port.name, self.site.path)
     }
 }
@@ -93,19 +113,13 @@ impl<'a> Builder<'a> {
             inputs.push(StepInput { port: port.name.clone(), optional: port.optional, many: port.many, source });
         }
         self.check_trigger(site, &inputs);
-        if let Some((_, place)) = mapping
-            && let Some(output) = site.op.outputs.iter().find(|output| output.dynamic)
+        if let Some(Mapping { levels, place }) = &mapping
+            && levels.len() > MAX_DEPTH
         {
-            self.found.push(
-                Diagnostic::error(
-                    Code::BadMapping,
-                    format!("`{}` runs once per item, and its output `{}` is dynamic itself", site.path, output.name),
-                )
-                .at(place, "mapped because of this")
-                .help("items of items are not supported yet by this version; `collect` first"),
-            );
+            let problem = format!("`{}` would be mapped over more than {MAX_DEPTH} dynamic outputs", site.path);
+            self.found.push(Diagnostic::error(Code::BadMapping, problem).at(place, "items of items of items …"));
         }
-        (inputs, mapping.map(|(slot, _)| slot))
+        (inputs, mapping.and_then(|mapping| mapping.levels.last().copied()))
     }
 
     /// A step that may run without what it is wired to has to be able to.
@@ -168,21 +182,18 @@ impl<'a> Builder<'a> {
         Source::Unconnected
     }
 
-    fn connect(
-        &mut self,
-        plug: &Plug<'_, 'a>,
-        wire: &Wire<'a>,
-        mapping: &mut Option<(OutputSlot, &'a Place)>,
-    ) -> Source {
+    fn connect(&mut self, plug: &Plug<'_, 'a>, wire: &Wire<'a>, mapping: &mut Option<Mapping<'a>>) -> Source {
         match wire {
             Wire::Broken | Wire::Absent => Source::Unconnected,
             Wire::Slot { slot, place } => {
                 self.check_fit(plug, *slot, place);
-                match self.level(*slot) {
+                let levels = self.levels(*slot);
+                match levels.last() {
                     None => Source::Output { slot: *slot },
-                    Some(over) => {
-                        self.map_over(plug, over, place, mapping);
-                        if over == *slot { Source::Item { slot: *slot } } else { Source::SameKey { slot: *slot } }
+                    Some(innermost) => {
+                        let is_item = innermost == slot;
+                        self.map_over(plug, levels, is_item, place, mapping);
+                        if is_item { Source::Item { slot: *slot } } else { Source::SameKey { slot: *slot } }
                     }
                 }
             }
@@ -195,7 +206,7 @@ impl<'a> Builder<'a> {
                 }
                 for (slot, place) in slots {
                     self.check_fit(plug, *slot, place);
-                    if self.level(*slot).is_some() {
+                    if !self.levels(*slot).is_empty() {
                         self.found.push(
                             Diagnostic::error(Code::BadMapping, "a list holds no dynamic reference")
                                 .at(place, "yields any number of items")
@@ -205,9 +216,10 @@ impl<'a> Builder<'a> {
                 }
                 Source::FanIn { slots: slots.iter().map(|(slot, _)| *slot).collect() }
             }
-            Wire::Collect { slot, place } => {
+            Wire::Collect { slot, levels, place } => {
                 self.check_fit(plug, *slot, place);
-                if self.level(*slot).is_none() {
+                let mut around = self.levels(*slot);
+                if around.pop().is_none() {
                     self.found.push(
                         Diagnostic::error(Code::BadMapping, "there is nothing to collect")
                             .at(place, "neither dynamic nor of a mapped step")
@@ -223,53 +235,91 @@ impl<'a> Builder<'a> {
                         .at(&plug.site.definition.body_place, "takes one"),
                     );
                 }
-                Source::Collect { slot: *slot }
+                if *levels == Levels::All {
+                    around.clear();
+                }
+                let depth = u8::try_from(around.len()).unwrap_or(u8::MAX);
+                if depth > 0 {
+                    self.map_over(plug, around, false, place, mapping);
+                }
+                Source::Collect { slot: *slot, depth }
             }
             Wire::Value(node) => self.value(plug, node),
             Wire::Artifact { digest, place } => self.artifact(plug, digest, place),
+            Wire::Latest { latest, place } => self.latest(plug, latest, place),
         }
     }
 
-    /// The dynamic output whose items a slot comes in; none for one value.
-    fn level(&self, slot: OutputSlot) -> Option<OutputSlot> {
-        let step = &self.built.steps[slot.step.index()];
-        if step.outputs[usize::from(slot.port)].dynamic { Some(slot) } else { step.mapped_over }
+    /// The dynamic outputs whose items a slot comes in, outermost first; empty for one value.
+    fn levels(&self, slot: OutputSlot) -> Vec<OutputSlot> {
+        let steps = &self.built.steps;
+        let step = &steps[slot.step.index()];
+        let own = step.outputs[usize::from(slot.port)].dynamic.then_some(slot);
+        let around = std::iter::successors(step.mapped_over, |over| steps[over.step.index()].mapped_over);
+        let mut levels: Vec<_> = own.into_iter().chain(around).collect();
+        levels.reverse();
+        levels
     }
 
+    /// Maps a step over the items of an input, or aligns them with those that it is mapped over already: one list of levels
+    /// is the beginning of the other. Items of two ports of one step go together by their keys.
     fn map_over(
         &mut self,
         plug: &Plug<'_, 'a>,
-        over: OutputSlot,
+        levels: Vec<OutputSlot>,
+        is_item: bool,
         place: &'a Place,
-        mapping: &mut Option<(OutputSlot, &'a Place)>,
+        mapping: &mut Option<Mapping<'a>>,
     ) {
-        match mapping {
-            None => *mapping = Some((over, place)),
-            Some((first, _)) if *first == over => {}
-            Some((first, first_place)) => {
-                let name = |slot: OutputSlot| {
-                    let step = &self.built.steps[slot.step.index()];
-                    format!("{}.{}", step.path, step.outputs[usize::from(slot.port)].port)
-                };
-                self.found.push(
-                    Diagnostic::error(
-                        Code::BadMapping,
-                        format!("`{}` would be mapped over two dynamic outputs", plug.site.path),
-                    )
-                    .at(place, format!("over the items of `{}`", name(over)))
-                    .at(first_place, format!("over the items of `{}`", name(*first)))
-                    .help("`collect` one of them"),
-                );
+        let Some(first) = mapping else {
+            *mapping = Some(Mapping { levels, place });
+            return;
+        };
+        let mut both = first.levels.iter().zip(&levels);
+        let Some((before, other)) = both.find(|(before, other)| before != other) else {
+            if levels.len() > first.levels.len() {
+                *first = Mapping { levels, place };
             }
+            return;
+        };
+        let is_zip = is_item && before.step == other.step && both.next().is_none() && levels.last() == Some(other);
+        if is_zip && first.levels.len() >= levels.len() {
+            return;
         }
+        let name = |slot: OutputSlot| {
+            let step = &self.built.steps[slot.step.index()];
+            format!("{}.{}", step.path, step.outputs[usize::from(slot.port)].port)
+        };
+        let problem = format!("`{}` would be mapped over two dynamic outputs", plug.site.path);
+        self.found.push(
+            Diagnostic::error(Code::BadMapping, problem)
+                .at(place, format!("over the items of `{}`", name(*other)))
+                .at(first.place, format!("over the items of `{}`", name(*before)))
+                .help(match before.step == other.step {
+                    true => {
+                        "only the items themselves of two outputs of one step go together by their keys; `collect` one"
+                    }
+                    false => "`collect` one of them",
+                }),
+        );
     }
 
-    /// Type and media type of an output against an input.
     fn check_fit(&mut self, plug: &Plug<'_, 'a>, slot: OutputSlot, place: &'a Place) {
         let producer = &self.built.steps[slot.step.index()];
         let output = &producer.outputs[usize::from(slot.port)];
-        let from = format!("`{}.{}`", producer.path, output.port);
-        let home = self.homes[slot.step.index()];
+        let offer = Offer {
+            from: format!("`{}.{}`", producer.path, output.port),
+            type_name: output.type_name.clone(),
+            base: output.base,
+            media_type: output.media_type.clone(),
+            home: self.homes[slot.step.index()],
+        };
+        self.check_offer(plug, &offer, place);
+    }
+
+    /// Type and media type of a value against an input. Answers whether they fit.
+    pub(super) fn check_offer(&mut self, plug: &Plug<'_, 'a>, output: &Offer<'a>, place: &'a Place) -> bool {
+        let (from, home) = (&output.from, output.home);
         let labels = |diagnostic: Diagnostic, yields: &str, takes: &str| {
             let diagnostic = if plug.place == place || plug.place.range().contains(&place.range().start) {
                 diagnostic.at(place, takes)
@@ -297,6 +347,7 @@ impl<'a> Builder<'a> {
                 ));
             }
             self.found.push(diagnostic);
+            false
         } else if !(port.media_types.is_empty() || port.media_types.contains(&output.media_type))
             && plug.base != BaseType::Nothing
         {
@@ -317,15 +368,15 @@ impl<'a> Builder<'a> {
                 )
                 .help(help),
             );
+            false
+        } else {
+            true
         }
     }
 
     /// An op of the known components that takes what `output` yields, and nothing else, and yields what `plug` reads.
-    fn converter(&self, output: &StepOutput, plug: &Plug<'_, 'a>) -> Option<(String, MediaType)> {
-        let base = |name: &TypeName| {
-            let defined = || self.surroundings.definitions.types.get(name.as_str()).map(|entry| entry.value.base);
-            BaseType::from_name(name.as_str()).or_else(defined)
-        };
+    fn converter(&self, output: &Offer<'a>, plug: &Plug<'_, 'a>) -> Option<(String, MediaType)> {
+        let base = |name: &TypeName| self.base_of(name.as_str());
         let converted = |op: &OpDefinition| {
             let [input] = op.inputs.as_slice() else { return None };
             let [result] = op.outputs.as_slice() else { return None };
@@ -389,7 +440,7 @@ impl<'a> Builder<'a> {
             );
             return Source::Unconnected;
         }
-        let Some(size) = self.planning.artifacts.size(digest) else {
+        let Some(size) = self.planning.stored.size(digest) else {
             self.found.push(
                 Diagnostic::error(Code::ArtifactMissing, "there is no such artifact in this yard")
                     .at(place, "unknown artifact")
@@ -400,7 +451,8 @@ impl<'a> Builder<'a> {
         let octets = || MediaType::new("application/octet-stream").expect("a media type");
         let media_type = plug.port.media_types.first().cloned().unwrap_or_else(octets);
         let artifact = ArtifactRef { digest: *digest, size };
-        Source::Given { value: ValueRef::plain(artifact, plug.port.type_name.clone(), media_type).into(), text: None }
+        let value = ValueRef::plain(artifact, plug.port.type_name.clone(), media_type);
+        Source::Given { value: value.into(), text: None, latest: None }
     }
 }
 
@@ -425,5 +477,5 @@ fn literal(json: &CanonicalJson, base: BaseType) -> Option<(String, MediaType)> 
 
 fn given(text: String, type_name: TypeName, media_type: MediaType) -> Source {
     let artifact = ArtifactRef::of(text.as_bytes());
-    Source::Given { value: ValueRef::plain(artifact, type_name, media_type).into(), text: Some(text) }
+    Source::Given { value: ValueRef::plain(artifact, type_name, media_type).into(), text: Some(text), latest: None }
 }

@@ -9,7 +9,8 @@ use super::wiring::Edge;
 use super::{IllegalTransition, Instance, InstanceId, Item, MemoStanding, Node, Provenance, RunState, StepState};
 use crate::error::Code;
 use crate::event::{Attempt, Recorded, RunEvent, RunStatus, SkipReason};
-use crate::id::{MappingKey, StepKey};
+use crate::hook::Outcome;
+use crate::id::{ItemKey, StepKey};
 use crate::plan::StepIx;
 use crate::value::Yielded;
 
@@ -54,11 +55,13 @@ impl RunState {
             RunEvent::RunSuccess => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
                 self.expect(self.all_settled() && self.failed == 0, "steps are open, or failed")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::RunFailure { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
                 // Before its start a run can fail as a whole: then no step has begun.
                 self.expect(self.unfinished == 0 || self.status != Some(RunStatus::Started), "steps are open")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::RunCanceling { .. } => {
                 self.expect_status(&[Some(RunStatus::Queued), Some(RunStatus::Starting), Some(RunStatus::Started)])?;
@@ -66,6 +69,7 @@ impl RunState {
             RunEvent::RunCanceled => {
                 self.expect_status(&[Some(RunStatus::Canceling)])?;
                 self.expect(self.unfinished == 0, "steps are open")?;
+                self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
             RunEvent::StepWaiting { step, generation, .. } => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
@@ -88,16 +92,17 @@ impl RunState {
                 let id = self.expect_running(of)?;
                 self.whole.used(usage);
                 self.succeed(&id, of.attempt, Provenance::Execution);
+                self.tell_hooks(&id, of, Outcome::Success, None);
             }
             RunEvent::StepFailure { of, failure, usage } => {
                 let id = self.expect_running(of)?;
                 self.whole.used(usage);
-                let state = if failure.code == Code::Canceled {
-                    StepState::Canceled
+                if failure.code == Code::Canceled {
+                    self.set_state(&id, StepState::Canceled);
                 } else {
-                    StepState::Failure(Box::new(failure.clone()))
-                };
-                self.set_state(&id, state);
+                    self.set_state(&id, StepState::Failure(Box::new(failure.clone())));
+                    self.tell_hooks(&id, of, Outcome::Failure, Some(failure));
+                }
             }
             RunEvent::StepSkipped { step, generation, reason } => {
                 let id = self.at_generation(step, *generation)?;
@@ -107,10 +112,11 @@ impl RunState {
                 }
                 self.set_state(&id, StepState::Skipped(*reason));
             }
-            RunEvent::StepUpForRetry { of, not_before, usage, .. } => {
+            RunEvent::StepUpForRetry { of, not_before, failure, usage } => {
                 let id = self.expect_running(of)?;
                 self.whole.used(usage);
                 self.set_state(&id, StepState::UpForRetry { attempt: of.attempt + 1, not_before: *not_before });
+                self.tell_hooks(&id, of, Outcome::Retry, Some(failure));
             }
             RunEvent::StepRestarted { of } => {
                 let id = self.at_attempt(of)?;
@@ -175,6 +181,10 @@ impl RunState {
             | RunEvent::GrantDenied { of, .. } => {
                 self.expect_running(of)?;
             }
+            RunEvent::HookCompleted { of, hook, .. } | RunEvent::HookErrored { of, hook, .. } => {
+                self.end_hook(of, hook, false)?;
+            }
+            RunEvent::HookSkipped { of, hook, .. } => self.end_hook(of, hook, true)?,
             RunEvent::EngineEvent { .. } => self.expect(self.status.is_some(), "the run has not begun")?,
         }
         Ok(())
@@ -182,7 +192,7 @@ impl RunState {
 
     // What an event must find.
 
-    fn expect(&self, holds: bool, otherwise: impl fmt::Display) -> Result<(), String> {
+    pub(super) fn expect(&self, holds: bool, otherwise: impl fmt::Display) -> Result<(), String> {
         if holds { Ok(()) } else { Err(otherwise.to_string()) }
     }
 
@@ -222,19 +232,22 @@ impl RunState {
         }
     }
 
-    fn port_of(&self, id: &InstanceId, output: &Yielded) -> Result<(u16, bool), String> {
+    /// The port that a value was yielded on. An item has a key of its own below that of its step, any other value its step's.
+    fn port_of(&self, id: &InstanceId, output: &Yielded) -> Result<u16, String> {
         let ports = &self.plan.step(id.step).outputs;
         let index = ports.iter().position(|port| port.port == output.port).ok_or("there is no such output")?;
-        let dynamic = ports[index].dynamic;
-        self.expect(!dynamic || output.value.mapping_key.is_some(), "an item of a dynamic output has a mapping key")?;
-        Ok((u16::try_from(index).map_err(|_| "too many outputs")?, dynamic))
+        self.expect(
+            !ports[index].dynamic || output.value.item_of(&id.key).is_some(),
+            "an item of a dynamic output has a mapping key, and that of its step before it",
+        )?;
+        u16::try_from(index).map_err(|_| "too many outputs".to_owned())
     }
 
     // What an event does.
 
     fn release_first_steps(&mut self) {
         for step in self.plan.indices() {
-            let id = InstanceId { step, key: None };
+            let id = InstanceId::single(step);
             if self.instance(&id).is_some_and(|instance| instance.waiting == 0) {
                 self.arrived(&id);
             }
@@ -242,43 +255,40 @@ impl RunState {
     }
 
     fn yielded(&mut self, id: &InstanceId, attempt: u32, output: &Yielded) -> Result<(), String> {
-        let (port, dynamic) = self.port_of(id, output)?;
-        let ports = self.plan.step(id.step).outputs.len();
+        let port = self.port_of(id, output)?;
+        let ports = &self.plan.step(id.step).outputs;
+        let (count, dynamic) = (ports.len(), ports[usize::from(port)].dynamic);
         let instance = self.instance_mut(id).ok_or("there is no such step")?;
-        match (&output.value.mapping_key, dynamic) {
-            (Some(key), true) => {
-                let place = (port, key.clone());
-                if instance.items.get(&place).is_some_and(|before| before.attempt == attempt) {
-                    return Err("the item was yielded before".to_owned());
-                }
-                let item = Item { value: output.value.clone(), attempt };
-                let before = instance.items.insert(place, item);
-                let changed = before.as_ref().is_some_and(|before| before.value.identity() != output.value.identity());
-                for (at, consumer) in self.mapped_consumers(id.step) {
-                    if at != port {
-                        continue;
-                    }
-                    let consumer = InstanceId { step: consumer, key: Some(key.clone()) };
-                    if before.is_none() {
-                        self.create(consumer);
-                    } else if changed {
-                        self.mark_stale(&consumer);
-                    }
+        if dynamic {
+            let key = output.value.item_of(&id.key).ok_or("an item of a dynamic output has a mapping key")?;
+            let place = (port, key.clone());
+            if instance.items.get(&place).is_some_and(|before| before.attempt == attempt) {
+                return Err("the item was yielded before".to_owned());
+            }
+            let before = instance.items.insert(place, Item { value: output.value.clone(), attempt });
+            let changed = before.as_ref().is_some_and(|before| before.value.identity() != output.value.identity());
+            for (at, step) in self.wiring.mapped_over(id.step).to_vec() {
+                let consumer = InstanceId { step, key: output.value.mapping_key.clone() };
+                match &before {
+                    _ if at != port => {}
+                    // It was there before its producer started over, and waits for its item.
+                    None if self.instance(&consumer).is_some() => self.dependency_settled(&consumer),
+                    None => self.create(consumer),
+                    Some(_) if changed => self.mark_stale(&consumer),
+                    Some(_) => {}
                 }
             }
-            (None, true) => return Err("an item of a dynamic output has a mapping key".to_owned()),
-            (_, false) => {
-                let StepState::Running { outputs, .. } = &mut instance.state else {
-                    return Err("it does not run".to_owned());
-                };
-                if outputs.iter().any(|one| one.port == output.port) {
-                    return Err("the output was yielded before".to_owned());
-                }
-                // As many as there can be: a vector that grows by itself holds room for four, in every step of the run.
-                outputs.reserve_exact(ports.saturating_sub(outputs.len()));
-                outputs.push(output.clone());
-            }
+            return Ok(());
         }
+        let StepState::Running { outputs, .. } = &mut instance.state else {
+            return Err("it does not run".to_owned());
+        };
+        if outputs.iter().any(|one| one.port == output.port) {
+            return Err("the output was yielded before".to_owned());
+        }
+        // As many as there can be: a vector that grows by itself holds room for four, in every step of the run.
+        outputs.reserve_exact(count.saturating_sub(outputs.len()));
+        outputs.push(output.clone());
         Ok(())
     }
 
@@ -287,9 +297,8 @@ impl RunState {
         // Checked whole before anything is changed.
         let mut seen = BTreeSet::new();
         for output in outputs {
-            let (port, dynamic) = self.port_of(id, output)?;
-            let key = output.value.mapping_key.as_ref().filter(|_| dynamic);
-            self.expect(seen.insert((port, key)), "the output was yielded before")?;
+            let port = self.port_of(id, output)?;
+            self.expect(seen.insert((port, &output.value.mapping_key)), "the output was yielded before")?;
         }
         self.set_state(id, StepState::Running { attempt: 0, outputs: Vec::new() });
         for output in outputs {
@@ -305,61 +314,68 @@ impl RunState {
             StepState::Running { outputs, .. } => std::mem::take(outputs),
             _ => Vec::new(),
         };
-        // Items of earlier tries that this one did not yield again were provisional, and are gone.
-        let gone: Vec<(u16, MappingKey)> =
-            instance.items.iter().filter(|(_, item)| item.attempt != attempt).map(|(key, _)| key.clone()).collect();
-        for key in &gone {
-            instance.items.remove(key);
-        }
+        // Items of earlier tries that this one did not yield again were provisional, and are gone: whoever is for one is
+        // told so below, once the step has settled.
+        let gone: Vec<_> = instance.items.extract_if(.., |_, item| item.attempt != attempt).map(|(at, _)| at).collect();
         for (port, key) in gone {
-            for (at, consumer) in self.mapped_consumers(id.step) {
-                if at == port {
-                    self.revoke(&InstanceId { step: consumer, key: Some(key.clone()) }, SkipReason::NotYielded);
-                }
+            for (_, step) in self.wiring.mapped_over(id.step).to_vec().into_iter().filter(|(at, _)| *at == port) {
+                self.lacks_again(&InstanceId { step, key: id.key.child(&key) });
             }
         }
         self.set_state(id, StepState::Success { outputs, from });
     }
 
-    fn mapped_consumers(&self, producer: StepIx) -> Vec<(u16, StepIx)> {
-        self.wiring.mapped_over(producer).to_vec()
-    }
-
+    /// An item has come: a step is there for it, and groups for what may be below it.
     fn create(&mut self, id: InstanceId) {
-        let Some(key) = id.key.clone() else { return };
+        for step in self.wiring.below(id.step).to_vec() {
+            if let Some(Node::Mapped { groups, .. }) = self.nodes.get_mut(step.index()) {
+                groups.entry(id.key.clone()).or_default();
+            }
+        }
         let waiting = self.count_waiting(&id);
-        if let Some(Node::Mapped { instances, unsettled, .. }) = self.nodes.get_mut(id.step.index()) {
-            instances.insert(key, Instance::new(waiting));
-            *unsettled += 1;
+        if let Some(Node::Mapped { instances, groups }) = self.nodes.get_mut(id.step.index()) {
+            instances.insert(id.key.clone(), Instance::new(waiting));
+            for depth in 0..id.key.len() {
+                groups.entry(id.key.outer(depth)).or_default().unsettled += 1;
+            }
             self.unfinished += 1;
+            self.items += 1;
         }
         if waiting == 0 {
             self.arrived(&id);
         }
     }
 
-    /// How many dependencies of a step have not settled.
+    /// How many dependencies of a step have not settled. Its item is one while it is not there and may yet come.
     pub(super) fn count_waiting(&self, id: &InstanceId) -> u32 {
-        let open = |(producer, edge): &&(StepIx, Edge)| match edge {
-            Edge::Whole => !self.node_settled(*producer),
-            Edge::SameKey => {
-                let producer = InstanceId { step: *producer, key: id.key.clone() };
-                self.instance(&producer).is_some_and(|instance| !instance.is_settled())
-            }
-        };
-        u32::try_from(self.wiring.dependencies(id.step).iter().filter(open).count()).unwrap_or(u32::MAX)
+        let open = |edge: &&Edge| !self.is_settled(edge.step, &id.key.outer(edge.depth));
+        let edges = self.wiring.dependencies(id.step).iter().filter(open).count();
+        u32::try_from(edges + usize::from(self.awaits_item(id))).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn node_settled(&self, ix: StepIx) -> bool {
-        match self.nodes.get(ix.index()) {
+    /// The item that the step is for is not there, and may yet come.
+    fn awaits_item(&self, id: &InstanceId) -> bool {
+        self.origin(id).is_some_and(|(producer, slot)| {
+            !producer.is_settled()
+                && id.key.last().is_some_and(|key| !producer.items.contains_key(&(slot.port, key.clone())))
+        })
+    }
+
+    /// Everything of a step that is for `key`, or below it, has settled, and no more will come. What is not there is: it will
+    /// be, if at all, before anybody who asks is.
+    pub(super) fn is_settled(&self, step: StepIx, key: &ItemKey) -> bool {
+        match self.nodes.get(step.index()) {
             Some(Node::Single(instance)) => instance.is_settled(),
-            Some(Node::Mapped { unsettled, closed, .. }) => *closed && *unsettled == 0,
-            None => false,
+            Some(Node::Mapped { instances, .. }) if key.len() == self.wiring.depth(step) => {
+                instances.get(key).is_none_or(Instance::is_settled)
+            }
+            Some(Node::Mapped { groups, .. }) => groups.get(key).is_none_or(|group| group.is_settled()),
+            None => true,
         }
     }
 
     /// All that a pending step waits for has settled.
-    fn arrived(&mut self, id: &InstanceId) {
+    pub(super) fn arrived(&mut self, id: &InstanceId) {
         match self.verdict(id) {
             Verdict::Run => self.set_state(id, StepState::Ready { attempt: 0, memo: self.memo_standing(id) }),
             Verdict::Skip(reason) => {
@@ -368,8 +384,9 @@ impl RunState {
         }
     }
 
-    /// What the step was given is gone: skip it, after superseding it if it has begun or was skipped for another reason.
-    fn revoke(&mut self, id: &InstanceId, reason: SkipReason) {
+    /// The item of the step is gone: it is skipped, after superseding it if it has begun or was skipped for another reason.
+    pub(super) fn revoke(&mut self, id: &InstanceId) {
+        let Some(reason) = self.revoked(id) else { return };
         match self.instance(id).map(|instance| &instance.state) {
             None => {}
             Some(StepState::Skipped(before)) if *before == reason || *before == SkipReason::Canceled => {}
@@ -377,6 +394,16 @@ impl RunState {
                 self.indices.skips.insert(id.clone(), reason);
             }
             Some(_) => self.mark_stale(id),
+        }
+    }
+
+    /// One thing that a pending step waits for has not settled any more.
+    pub(super) fn lacks_again(&mut self, id: &InstanceId) {
+        if let Some(instance) = self.instance_mut(id)
+            && instance.state == StepState::Pending
+        {
+            instance.waiting += 1;
+            self.indices.skips.remove(id);
         }
     }
 
@@ -402,32 +429,15 @@ impl RunState {
             self.whole.unfail(id.step);
         }
         if was_final {
-            if let Some(Node::Mapped { unsettled, .. }) = self.nodes.get_mut(id.step.index()) {
-                *unsettled += 1;
-            }
             self.unsettled(id);
         }
     }
 
-    /// A step that had settled has not any more: whoever has not begun waits for it again.
-    fn unsettled(&mut self, id: &InstanceId) {
-        for (consumer, edge) in self.wiring.consumers(id.step).to_vec() {
-            // A mapped step settles as a whole only once no item of it can change: nobody waited for the whole.
-            if edge != Edge::SameKey {
-                continue;
-            }
-            let consumer = InstanceId { step: consumer, key: id.key.clone() };
-            if let Some(instance) = self.instance_mut(&consumer)
-                && instance.state == StepState::Pending
-            {
-                instance.waiting += 1;
-                self.indices.skips.remove(&consumer);
-            }
-        }
-    }
-
+    /// A step starts over. Its items are gone with what it was given: who is for one starts over too, or waits for it.
     fn supersede(&mut self, id: &InstanceId) {
+        self.drop_hooks(id);
         self.set_state(id, StepState::Pending);
+        let items = self.instance_mut(id).map(|instance| std::mem::take(&mut instance.items)).unwrap_or_default();
         let waiting = self.count_waiting(id);
         if let Some(instance) = self.instance_mut(id) {
             instance.generation += 1;
@@ -435,6 +445,13 @@ impl RunState {
             instance.waiting = waiting;
         }
         self.indices.stale.remove(id);
+        for (port, key) in items.into_keys() {
+            for (_, step) in self.wiring.mapped_over(id.step).to_vec().into_iter().filter(|(at, _)| *at == port) {
+                let consumer = InstanceId { step, key: id.key.child(&key) };
+                self.lacks_again(&consumer);
+                self.mark_stale(&consumer);
+            }
+        }
         if let Some(reason) = self.revoked(id) {
             self.indices.skips.insert(id.clone(), reason);
         } else if waiting == 0 {
@@ -474,81 +491,6 @@ impl RunState {
             if ends && !old.is_final() {
                 self.settled(id);
             }
-        }
-    }
-
-    fn settled(&mut self, id: &InstanceId) {
-        let consumers = self.wiring.consumers(id.step).to_vec();
-        if id.key.is_some() {
-            for (consumer, edge) in &consumers {
-                if *edge == Edge::SameKey {
-                    self.dependency_settled(&InstanceId { step: *consumer, key: id.key.clone() });
-                }
-            }
-        }
-        let whole = match self.nodes.get_mut(id.step.index()) {
-            Some(Node::Single(_)) => true,
-            Some(Node::Mapped { unsettled, closed, .. }) => {
-                *unsettled -= 1;
-                *closed && *unsettled == 0
-            }
-            None => false,
-        };
-        if whole {
-            self.whole_settled(id.step);
-        }
-    }
-
-    /// A step has settled as a whole: all of its items, when it is mapped.
-    fn whole_settled(&mut self, step: StepIx) {
-        self.open_nodes -= 1;
-        let mapped = self.mapped_consumers(step);
-        let succeeded = matches!(
-            self.nodes.get(step.index()),
-            Some(Node::Single(Instance { state: StepState::Success { .. }, .. }))
-        );
-        if !succeeded {
-            for (_, consumer) in &mapped {
-                for id in self.instance_ids(*consumer) {
-                    self.revoke(&id, SkipReason::UpstreamFailed);
-                }
-            }
-        }
-        for (consumer, edge) in self.wiring.consumers(step).to_vec() {
-            if edge == Edge::Whole {
-                for id in self.instance_ids(consumer) {
-                    self.dependency_settled(&id);
-                }
-            }
-        }
-        for (_, consumer) in mapped {
-            if let Some(Node::Mapped { unsettled, closed, .. }) = self.nodes.get_mut(consumer.index()) {
-                let first = !std::mem::replace(closed, true);
-                if first && *unsettled == 0 {
-                    self.whole_settled(consumer);
-                }
-            }
-        }
-    }
-
-    fn instance_ids(&self, step: StepIx) -> Vec<InstanceId> {
-        match self.nodes.get(step.index()) {
-            Some(Node::Single(_)) => vec![InstanceId { step, key: None }],
-            Some(Node::Mapped { instances, .. }) => {
-                instances.keys().map(|key| InstanceId { step, key: Some(key.clone()) }).collect()
-            }
-            None => Vec::new(),
-        }
-    }
-
-    fn dependency_settled(&mut self, id: &InstanceId) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        if instance.state != StepState::Pending || instance.waiting == 0 {
-            return;
-        }
-        instance.waiting -= 1;
-        if instance.waiting == 0 {
-            self.arrived(id);
         }
     }
 }

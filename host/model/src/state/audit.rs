@@ -1,10 +1,13 @@
 //! What is kept beside the states, computed again from the states alone.
 
+use std::collections::BTreeSet;
+
 use super::bind::Verdict;
 use super::indices::Indices;
 use super::whole::Whole;
-use super::{InstanceId, Node, RunState, StepState};
+use super::{Group, InstanceId, Node, RunState, StepState};
 use crate::event::RunStatus;
+use crate::id::ItemKey;
 
 impl RunState {
     /// Compares everything that is kept for speed with what follows from the states. Looks at every step; for tests and
@@ -44,7 +47,8 @@ impl RunState {
                 fits(waiting > 0 || self.status != Some(RunStatus::Started), "waits for nothing")?;
             }
         }
-        let open = self.nodes.iter().zip(self.plan.indices()).filter(|(_, ix)| !self.node_settled(*ix)).count();
+        let open =
+            self.nodes.iter().zip(self.plan.indices()).filter(|(_, ix)| !self.is_settled(*ix, &ItemKey::NONE)).count();
         for ((what, kept), found) in [("open nodes", self.open_nodes), ("unfinished", self.unfinished)]
             .into_iter()
             .chain([("failed", self.failed as usize)])
@@ -62,19 +66,32 @@ impl RunState {
         if self.indices != indices {
             return Err(format!("indices:\n{:?} kept\n{indices:?} found", self.indices));
         }
+        self.audit_hooks()?;
         self.audit_nodes()
     }
 
     fn audit_nodes(&self) -> Result<(), String> {
+        let mut items = 0;
         for (ix, node) in self.plan.indices().zip(&self.nodes) {
-            let Node::Mapped { instances, unsettled, closed } = node else { continue };
-            let open = instances.values().map(|instance| u32::from(!instance.is_settled())).sum::<u32>();
-            let over = self.plan.step(ix).mapped_over.is_some_and(|slot| self.node_settled(slot.step));
-            if (*unsettled, *closed) != (open, over) {
-                return Err(format!("{:?}: {unsettled} {closed} kept, {open} {over} found", self.plan.step(ix).path));
+            let (Node::Mapped { instances, groups }, Some(slot)) = (node, self.plan.step(ix).mapped_over) else {
+                continue;
+            };
+            items += instances.len();
+            let mut around: BTreeSet<_> = instances.keys().map(|key| key.outer(key.len() - 1)).collect();
+            around.retain(|key| !groups.contains_key(key));
+            if !around.is_empty() {
+                return Err(format!("{:?}: no groups {around:?}", self.plan.step(ix).path));
+            }
+            for (key, group) in groups {
+                let unsettled =
+                    self.within(ix, key).map(|(_, instance)| u32::from(!instance.is_settled())).sum::<u32>();
+                let found = Group { unsettled, closed: self.is_settled(slot.step, key) };
+                if *group != found {
+                    return Err(format!("{:?} {key:?}: {group:?} kept, {found:?} found", self.plan.step(ix).path));
+                }
             }
         }
-        Ok(())
+        if self.items == items { Ok(()) } else { Err(format!("{} items kept, {items} found", self.items)) }
     }
 
     /// Why a pending step is to be skipped, if it is.

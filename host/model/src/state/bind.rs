@@ -1,10 +1,8 @@
 //! What a step is given: from the states of the steps before it to values on its ports.
 
-use std::collections::BTreeMap;
-
 use super::{Instance, InstanceId, Node, RunState, StepState};
 use crate::event::SkipReason;
-use crate::id::MappingKey;
+use crate::id::ItemKey;
 use crate::plan::{BaseType, OutputSlot, Source, StepInput, StepIx, Trigger};
 use crate::step::{Bound, BoundInput};
 use crate::value::ValueRef;
@@ -97,15 +95,11 @@ impl RunState {
             Source::FanIn { slots } => slots.iter().any(|slot| {
                 self.single(slot.step).is_some_and(|producer| self.slot_fate(producer, *slot) == Fate::Yielded)
             }),
-            Source::Collect { slot } => match self.nodes.get(slot.step.index()) {
-                Some(Node::Mapped { instances, .. }) => {
-                    let mut remaining = self.remaining(slot.step, instances);
-                    self.items_fate(slot.step) == Fate::Yielded
-                        && remaining.any(|producer| self.slot_fate(producer, *slot) == Fate::Yielded)
-                }
-                Some(Node::Single(producer)) => self.slot_fate(producer, *slot) == Fate::Yielded,
-                None => false,
-            },
+            Source::Collect { slot, depth } => {
+                let key = id.key.outer(usize::from(*depth));
+                self.items_fate(slot.step, &key) == Fate::Yielded
+                    && self.remaining(slot.step, &key).any(|producer| self.slot_fate(producer, *slot) == Fate::Yielded)
+            }
             Source::Output { .. } | Source::Item { .. } | Source::SameKey { .. } => {
                 self.input_fate(id, input) == Fate::Yielded
             }
@@ -116,28 +110,37 @@ impl RunState {
     /// Why a mapped step must not run whatever else becomes of its inputs: the producer of its items failed, or did not
     /// yield this one in the end. Comes before everything else, so that the order of events does not matter.
     pub(super) fn revoked(&self, id: &InstanceId) -> Option<SkipReason> {
-        let slot = self.plan.step(id.step).mapped_over?;
-        let producer = self.single(slot.step)?;
+        let (producer, _) = self.origin(id)?;
+        if !producer.is_settled() {
+            return None; // While the producer is at it, its items are there, provisionally, or may yet come.
+        }
         match Fate::of(producer) {
             Fate::Failed => Some(SkipReason::UpstreamFailed),
-            // While the producer is at it, its items are there, provisionally.
-            Fate::Yielded | Fate::NotYielded => {
-                self.item(slot, id.key.as_ref()).is_none().then_some(SkipReason::NotYielded)
-            }
+            Fate::Yielded | Fate::NotYielded => self.item_of(id).is_none().then_some(SkipReason::NotYielded),
         }
     }
 
-    /// The steps of a mapped node whose items its producer yielded in the end.
-    fn remaining<'a>(
-        &'a self,
-        mapped: StepIx,
-        instances: &'a BTreeMap<MappingKey, Instance>,
-    ) -> impl Iterator<Item = &'a Instance> {
-        let slot = self.plan.step(mapped).mapped_over;
-        instances
-            .iter()
-            .filter(move |(key, _)| slot.is_some_and(|slot| self.item(slot, Some(key)).is_some()))
-            .map(|(_, instance)| instance)
+    /// What yields the item that a step is for, and where.
+    pub(super) fn origin(&self, id: &InstanceId) -> Option<(&Instance, OutputSlot)> {
+        let slot = self.plan.step(id.step).mapped_over?;
+        Some((self.producer(id, slot.step)?, slot))
+    }
+
+    /// The item that a step is for, if it is there.
+    pub(super) fn item_of(&self, id: &InstanceId) -> Option<&ValueRef> {
+        self.item(id, self.plan.step(id.step).mapped_over?)
+    }
+
+    /// The instance of a step that `id` builds on: the one for the same item, or for one around it.
+    fn producer(&self, id: &InstanceId, step: StepIx) -> Option<&Instance> {
+        self.instance(&InstanceId { step, key: id.key.outer(self.wiring.depth(step)) })
+    }
+
+    /// The instances of a step within `key` whose items are there in the end.
+    fn remaining<'a>(&'a self, step: StepIx, key: &'a ItemKey) -> impl Iterator<Item = &'a Instance> {
+        let is_there =
+            move |key: &ItemKey| key.is_empty() || self.item_of(&InstanceId { step, key: key.clone() }).is_some();
+        self.within(step, key).filter(move |(key, _)| is_there(key)).map(|(_, instance)| instance)
     }
 
     /// The values on the inputs of a step that is ready, in port order. Ports of type `nothing` are left out.
@@ -152,15 +155,17 @@ impl RunState {
                 Source::Output { slot } => {
                     values.extend(self.single(slot.step).and_then(|producer| self.plain(producer, *slot)))
                 }
-                Source::Item { slot } => values.extend(self.item(*slot, id.key.as_ref()).cloned()),
+                Source::Item { slot } => values.extend(self.item(id, *slot).cloned()),
                 Source::SameKey { slot } => {
-                    let producer = InstanceId { step: slot.step, key: id.key.clone() };
-                    values.extend(self.instance(&producer).and_then(|producer| self.plain(producer, *slot)));
+                    let producer = self.producer(id, slot.step);
+                    values.extend(producer.and_then(|producer| self.plain(producer, *slot)));
                 }
                 Source::FanIn { slots } => {
                     values.extend(slots.iter().filter_map(|slot| self.plain(self.single(slot.step)?, *slot)));
                 }
-                Source::Collect { slot } => self.collect(*slot, &mut values),
+                Source::Collect { slot, depth } => {
+                    self.collect(*slot, &id.key.outer(usize::from(*depth)), &mut values);
+                }
             }
             if self.carries_nothing(&input.source) {
                 continue;
@@ -178,25 +183,25 @@ impl RunState {
     fn carries_nothing(&self, source: &Source) -> bool {
         let slot = match source {
             Source::Unconnected | Source::Given { .. } => return false,
-            Source::Output { slot } | Source::Item { slot } | Source::SameKey { slot } | Source::Collect { slot } => {
-                Some(slot)
-            }
+            Source::Output { slot }
+            | Source::Item { slot }
+            | Source::SameKey { slot }
+            | Source::Collect { slot, .. } => Some(slot),
             Source::FanIn { slots } => slots.first(),
         };
         slot.is_some_and(|slot| self.plan.output(*slot).base == BaseType::Nothing)
     }
 
-    fn collect(&self, slot: OutputSlot, values: &mut Vec<ValueRef>) {
-        match self.nodes.get(slot.step.index()) {
-            // Items of a step that failed in the end are none, for one that runs all the same.
-            Some(Node::Single(producer)) if matches!(producer.state, StepState::Success { .. }) => {
-                values.extend(producer.items(slot.port).map(|(_, value)| value.clone()));
+    fn collect(&self, slot: OutputSlot, key: &ItemKey, values: &mut Vec<ValueRef>) {
+        let dynamic = self.plan.output(slot).dynamic;
+        for (_, producer) in self.within(slot.step, key) {
+            match producer.state {
+                // Items of a step that failed in the end are none, for one that runs all the same.
+                StepState::Success { .. } if dynamic => {
+                    values.extend(producer.items(slot.port).map(|(_, value)| value.clone()));
+                }
+                _ => values.extend(self.plain(producer, slot)),
             }
-            Some(Node::Single(_)) => {}
-            Some(Node::Mapped { instances, .. }) => {
-                values.extend(instances.values().filter_map(|producer| self.plain(producer, slot)));
-            }
-            None => {}
         }
     }
 
@@ -207,9 +212,10 @@ impl RunState {
         }
     }
 
-    fn item(&self, slot: OutputSlot, key: Option<&MappingKey>) -> Option<&ValueRef> {
-        let item = self.single(slot.step)?.items.get(&(slot.port, key?.clone()))?;
-        Some(&item.value)
+    /// The item of a dynamic output that is for `id`, or around it.
+    fn item(&self, id: &InstanceId, slot: OutputSlot) -> Option<&ValueRef> {
+        let key = id.key.get(self.wiring.depth(slot.step))?.clone();
+        Some(&self.producer(id, slot.step)?.items.get(&(slot.port, key))?.value)
     }
 
     /// The value that `producer` yielded on a plain port.
@@ -236,44 +242,51 @@ impl RunState {
     fn input_fate(&self, id: &InstanceId, input: &StepInput) -> Fate {
         match &input.source {
             Source::Unconnected | Source::Given { .. } => Fate::Yielded,
-            // Looked at with the producer of the items, above.
-            Source::Item { .. } => Fate::Yielded,
+            // The one that the step is for is looked at above, with its producer; one around it is there since this is.
+            Source::Item { slot } if self.plan.levels(id.step).any(|level| level == *slot) => Fate::Yielded,
+            Source::Item { slot } => match self.producer(id, slot.step).map(Fate::of) {
+                Some(Fate::Yielded) if self.item(id, *slot).is_some() => Fate::Yielded,
+                Some(Fate::Failed) => Fate::Failed,
+                Some(Fate::Yielded | Fate::NotYielded) | None => Fate::NotYielded,
+            },
             Source::Output { slot } => {
                 self.single(slot.step).map_or(Fate::NotYielded, |producer| self.slot_fate(producer, *slot))
             }
-            Source::SameKey { slot } => self
-                .instance(&InstanceId { step: slot.step, key: id.key.clone() })
-                .map_or(Fate::NotYielded, |producer| self.slot_fate(producer, *slot)),
+            Source::SameKey { slot } => {
+                self.producer(id, slot.step).map_or(Fate::NotYielded, |producer| self.slot_fate(producer, *slot))
+            }
             Source::FanIn { slots } => {
                 Fate::of_many(slots.iter().filter_map(|slot| Some(self.slot_fate(self.single(slot.step)?, *slot))))
             }
-            Source::Collect { slot } => match self.nodes.get(slot.step.index()) {
-                Some(Node::Single(producer)) => self.slot_fate(producer, *slot),
-                Some(Node::Mapped { instances, .. }) => match self.items_fate(slot.step) {
-                    Fate::Yielded => Fate::of_many(
-                        self.remaining(slot.step, instances).map(|producer| self.slot_fate(producer, *slot)),
-                    ),
-                    fate => fate,
-                },
-                None => Fate::NotYielded,
-            },
+            Source::Collect { slot, depth } => {
+                let key = id.key.outer(usize::from(*depth));
+                self.fate_within(slot.step, &key, &|producer| self.slot_fate(producer, *slot))
+            }
         }
     }
 
-    /// The fate of the step that yields the items which `mapped` is mapped over.
-    fn items_fate(&self, mapped: StepIx) -> Fate {
-        let producer = self.plan.step(mapped).mapped_over.and_then(|slot| self.single(slot.step));
-        producer.map_or(Fate::NotYielded, Fate::of)
+    /// The fate of what yields the items which a step is mapped over, as far as they are within `key`. Of one that is for
+    /// `key` itself, that there is one.
+    fn items_fate(&self, step: StepIx, key: &ItemKey) -> Fate {
+        match self.plan.step(step).mapped_over {
+            Some(slot) if self.wiring.depth(step) > key.len() => self.fate_within(slot.step, key, &Fate::of),
+            Some(_) | None => Fate::Yielded,
+        }
+    }
+
+    /// The fate of all instances of a step within `key` together, each judged by `one`.
+    fn fate_within(&self, step: StepIx, key: &ItemKey, one: &dyn Fn(&Instance) -> Fate) -> Fate {
+        match self.items_fate(step, key) {
+            Fate::Yielded if key.len() == self.wiring.depth(step) => {
+                let instance = self.instance(&InstanceId { step, key: key.clone() });
+                instance.map_or(Fate::NotYielded, one)
+            }
+            Fate::Yielded => Fate::of_many(self.remaining(step, key).map(one)),
+            fate => fate,
+        }
     }
 
     fn whole_fate(&self, ix: StepIx) -> Fate {
-        match self.nodes.get(ix.index()) {
-            Some(Node::Single(instance)) => Fate::of(instance),
-            Some(Node::Mapped { instances, .. }) => match self.items_fate(ix) {
-                Fate::Yielded => Fate::of_many(self.remaining(ix, instances).map(Fate::of)),
-                fate => fate,
-            },
-            None => Fate::NotYielded,
-        }
+        self.fate_within(ix, &ItemKey::NONE, &Fate::of)
     }
 }

@@ -127,5 +127,5 @@ impl RunState {
 
 /// Comes before all steps of a lane.
 fn head_of(lane: LaneIx) -> (Turn, InstanceId) {
-    (Turn { lane, rank: Reverse(i32::MAX) }, InstanceId { step: StepIx(0), key: None })
+    (Turn { lane, rank: Reverse(i32::MAX) }, InstanceId::single(StepIx(0)))
 }

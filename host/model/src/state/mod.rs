@@ -7,8 +7,10 @@
 mod apply;
 mod audit;
 mod bind;
+mod hooks;
 mod indices;
 mod lanes;
+mod settle;
 mod whole;
 mod wiring;
 
@@ -19,11 +21,14 @@ use thiserror::Error;
 
 use crate::error::Failure;
 use crate::event::{Attempt, RunStatus, SkipReason};
-use crate::id::{MappingKey, RunId, StepKey, StepPath};
+use crate::id::{ItemKey, MappingKey, RunId, StepKey, StepPath};
 use crate::plan::{Memo, Plan, StepIx};
 use crate::time::Timestamp;
 use crate::value::{ValueRef, Yielded};
 
+pub use hooks::{HookId, Told};
+
+use hooks::Hooks;
 use indices::Indices;
 use lanes::Lanes;
 use whole::Whole;
@@ -31,20 +36,29 @@ use wiring::Wiring;
 
 pub use lanes::{Lane, LaneIx};
 
-/// One step of a run: a step of the plan and, when that is mapped, the key of its item.
+/// Most steps of one run that are there because of items: 1,000,000.
+pub const MAX_ITEMS: usize = 1_000_000;
+
+/// One step of a run: a step of the plan and, when that is mapped, its item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId {
     /// The step of the plan.
     pub step: StepIx,
-    /// The key of the item.
-    pub key: Option<MappingKey>,
+    /// The item; empty when the step is not mapped.
+    pub key: ItemKey,
 }
 
 impl InstanceId {
+    /// The one instance of a step that is not mapped.
+    #[must_use]
+    pub fn single(step: StepIx) -> Self {
+        Self { step, key: ItemKey::default() }
+    }
+
     /// Its step key.
     #[must_use]
     pub fn step_key(&self, plan: &Plan) -> StepKey {
-        StepKey { path: plan.step(self.step).path.clone(), mapping: self.key.iter().cloned().collect() }
+        StepKey { path: plan.step(self.step).path.clone(), mapping: self.key.clone() }
     }
 }
 
@@ -197,6 +211,9 @@ impl Instance {
     }
 }
 
+/// The key of an instance that is for no item.
+static NO_ITEM: &ItemKey = &ItemKey::NONE;
+
 /// A step of the plan, in a run.
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
@@ -205,12 +222,25 @@ enum Node {
     /// Runs once per item.
     Mapped {
         /// The items so far.
-        instances: BTreeMap<MappingKey, Instance>,
-        /// How many of them have not settled.
-        unsettled: u32,
-        /// No more items will come.
-        closed: bool,
+        instances: BTreeMap<ItemKey, Instance>,
+        /// Of each item that others of them are below, and of all (under the empty key), how they stand.
+        groups: BTreeMap<ItemKey, Group>,
     },
+}
+
+/// The instances of a mapped step that are below one item.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Group {
+    /// How many of them have not settled.
+    unsettled: u32,
+    /// No more will come.
+    closed: bool,
+}
+
+impl Group {
+    const fn is_settled(self) -> bool {
+        self.closed && self.unsettled == 0
+    }
 }
 
 /// An event that cannot follow the ones before it: a bug of ours, or an altered log.
@@ -257,10 +287,13 @@ pub struct RunState {
     open_nodes: usize,
     /// Steps that have not ended.
     unfinished: usize,
+    /// Items that mapped steps run for, or ran for.
+    items: usize,
     /// Steps that failed, and are not to be superseded.
     failed: u32,
     whole: Whole,
     indices: Indices,
+    hooks: Hooks,
 }
 
 impl RunState {
@@ -273,7 +306,10 @@ impl RunState {
             .indices()
             .map(|ix| match plan.step(ix).mapped_over {
                 None => Node::Single(Instance::new(wiring.whole_dependencies(ix))),
-                Some(_) => Node::Mapped { instances: BTreeMap::new(), unsettled: 0, closed: false },
+                Some(_) => Node::Mapped {
+                    instances: BTreeMap::new(),
+                    groups: BTreeMap::from([(ItemKey::default(), Group::default())]),
+                },
             })
             .collect();
         let open_nodes = nodes.len();
@@ -291,8 +327,10 @@ impl RunState {
             nodes,
             open_nodes,
             unfinished,
+            items: 0,
             failed: 0,
             indices: Indices::default(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -317,19 +355,34 @@ impl RunState {
     /// The state of a step; none when it is mapped and there is no such item (yet).
     #[must_use]
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
-        match (self.nodes.get(id.step.index())?, &id.key) {
-            (Node::Single(instance), None) => Some(instance),
-            (Node::Mapped { instances, .. }, Some(key)) => instances.get(key),
-            (Node::Single(_), Some(_)) | (Node::Mapped { .. }, None) => None,
+        match self.nodes.get(id.step.index())? {
+            Node::Single(instance) => id.key.is_empty().then_some(instance),
+            Node::Mapped { instances, .. } => instances.get(&id.key),
         }
     }
 
     fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
-        match (self.nodes.get_mut(id.step.index())?, &id.key) {
-            (Node::Single(instance), None) => Some(instance),
-            (Node::Mapped { instances, .. }, Some(key)) => instances.get_mut(key),
-            (Node::Single(_), Some(_)) | (Node::Mapped { .. }, None) => None,
+        match self.nodes.get_mut(id.step.index())? {
+            Node::Single(instance) => id.key.is_empty().then_some(instance),
+            Node::Mapped { instances, .. } => instances.get_mut(&id.key),
         }
+    }
+
+    /// The instances of a step that are for `key`, or for an item below it, in key order.
+    fn within<'a>(&'a self, step: StepIx, key: &'a ItemKey) -> impl Iterator<Item = (&'a ItemKey, &'a Instance)> {
+        let (single, mapped) = match self.nodes.get(step.index()) {
+            Some(Node::Single(instance)) => (Some((NO_ITEM, instance)), None),
+            Some(Node::Mapped { instances, .. }) => (None, Some(instances)),
+            None => (None, None),
+        };
+        let mapped = mapped
+            .into_iter()
+            .flat_map(move |instances| instances.range(key.clone()..).take_while(move |(at, _)| at.is_within(key)));
+        single.into_iter().filter(|_| key.is_empty()).chain(mapped)
+    }
+
+    fn ids_within(&self, step: StepIx, key: &ItemKey) -> Vec<InstanceId> {
+        self.within(step, key).map(|(key, _)| InstanceId { step, key: key.clone() }).collect()
     }
 
     /// Every step of the run, in topological and key order.
@@ -339,9 +392,9 @@ impl RunState {
                 Node::Single(instance) => (Some(instance), None),
                 Node::Mapped { instances, .. } => (None, Some(instances)),
             };
-            let single = single.into_iter().map(move |instance| (InstanceId { step, key: None }, instance));
+            let single = single.into_iter().map(move |instance| (InstanceId::single(step), instance));
             let mapped = mapped.into_iter().flatten();
-            single.chain(mapped.map(move |(key, instance)| (InstanceId { step, key: Some(key.clone()) }, instance)))
+            single.chain(mapped.map(move |(key, instance)| (InstanceId { step, key: key.clone() }, instance)))
         })
     }
 
@@ -377,6 +430,14 @@ impl RunState {
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.unfinished
+    }
+
+    /// Whether `more` items of dynamic outputs of a step may come: the run has so many steps that it can be kept in memory.
+    /// How many there are is in the hands of ops, and where outputs are nested their numbers are multiplied.
+    #[must_use]
+    pub fn has_room_for(&self, step: StepIx, more: usize) -> bool {
+        let consumers = self.wiring.mapped_over(step).len();
+        self.items.saturating_add(more.saturating_mul(consumers)) <= MAX_ITEMS
     }
 
     /// Every step has ended, and no more will come.
@@ -432,7 +493,7 @@ impl RunState {
     /// Finds the step that a key names; none when this plan has no such step, or another depth of mapping.
     #[must_use]
     pub fn locate(&self, key: &StepKey) -> Option<InstanceId> {
-        locate(&self.plan, &self.wiring, key)
+        locate(&self.wiring, key)
     }
 
     /// The attempt that a step is in, or comes to next.
@@ -469,16 +530,12 @@ impl RunState {
     }
 }
 
-fn locate(plan: &Plan, wiring: &Wiring, key: &StepKey) -> Option<InstanceId> {
+fn locate(wiring: &Wiring, key: &StepKey) -> Option<InstanceId> {
     let step = wiring.find(&key.path)?;
-    match (key.mapping.as_slice(), plan.step(step).mapped_over) {
-        ([], None) => Some(InstanceId { step, key: None }),
-        ([item], Some(_)) => Some(InstanceId { step, key: Some(item.clone()) }),
-        _ => None,
-    }
+    (key.mapping.len() == wiring.depth(step)).then(|| InstanceId { step, key: key.mapping.clone() })
 }
 
 fn reuse(plan: &Plan, wiring: &Wiring) -> HashMap<InstanceId, usize> {
     let steps = plan.reuse.iter().enumerate();
-    steps.filter_map(|(at, reused)| Some((locate(plan, wiring, &reused.step)?, at))).collect()
+    steps.filter_map(|(at, reused)| Some((locate(wiring, &reused.step)?, at))).collect()
 }

@@ -5,21 +5,23 @@ use std::collections::HashMap;
 use crate::id::StepPath;
 use crate::plan::{OutputSlot, Plan, Source, StepIx};
 
-/// What a consumer waits for.
+/// What a consumer waits for: that everything of a step has settled which is within the item, `depth` levels deep, that the
+/// consumer is for. With depth 0 that is the whole step, with the step's own depth the one instance for that item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Edge {
-    /// The whole step: all of its items, when it is mapped.
-    Whole,
-    /// The producer's instance at the consumer's own key.
-    SameKey,
+pub(super) struct Edge {
+    /// The producer; among consumers, the consumer.
+    pub(super) step: StepIx,
+    pub(super) depth: usize,
 }
 
 /// The dependencies of a plan, both ways.
 #[derive(Debug, PartialEq)]
 pub(super) struct Wiring {
-    dependencies: Vec<Vec<(StepIx, Edge)>>,
-    consumers: Vec<Vec<(StepIx, Edge)>>,
+    dependencies: Vec<Vec<Edge>>,
+    consumers: Vec<Vec<Edge>>,
+    depths: Vec<usize>,
     mapped_over: HashMap<StepIx, Vec<(u16, StepIx)>>,
+    below: HashMap<StepIx, Vec<StepIx>>,
     paths: HashMap<StepPath, StepIx>,
 }
 
@@ -28,51 +30,81 @@ impl Wiring {
         let mut wiring = Self {
             dependencies: vec![Vec::new(); plan.steps.len()],
             consumers: vec![Vec::new(); plan.steps.len()],
+            depths: Vec::with_capacity(plan.steps.len()),
             mapped_over: HashMap::new(),
+            below: HashMap::new(),
             paths: HashMap::with_capacity(plan.steps.len()),
         };
         for ix in plan.indices() {
             let step = plan.step(ix);
             wiring.paths.insert(step.path.clone(), ix);
-            let mut edges: Vec<(StepIx, Edge)> = step.after.iter().map(|producer| (*producer, Edge::Whole)).collect();
+            // Producers come first.
+            let depth = step.mapped_over.map_or(0, |slot| wiring.depths[slot.step.index()] + 1);
+            wiring.depths.push(depth);
+            let whole = |step: StepIx| Edge { step, depth: 0 };
+            let own = |slot: &OutputSlot, depths: &[usize]| Edge { step: slot.step, depth: depths[slot.step.index()] };
+            let mut edges: Vec<Edge> = step.after.iter().copied().map(whole).collect();
             for input in &step.inputs {
-                let whole = |slot: &OutputSlot| (slot.step, Edge::Whole);
                 match &input.source {
-                    Source::Unconnected | Source::Given { .. } | Source::Item { .. } => {}
-                    Source::SameKey { slot } => edges.push((slot.step, Edge::SameKey)),
-                    Source::Output { slot } | Source::Collect { slot } => edges.push(whole(slot)),
-                    Source::FanIn { slots } => edges.extend(slots.iter().map(whole)),
+                    Source::Unconnected | Source::Given { .. } => {}
+                    Source::Item { slot } => {
+                        // What yields the items that the step itself is for has begun; whether another port of it has an
+                        // item of that key is certain at its end.
+                        if !plan.levels(ix).any(|level| level == *slot) {
+                            edges.push(own(slot, &wiring.depths));
+                        }
+                    }
+                    Source::SameKey { slot } => edges.push(own(slot, &wiring.depths)),
+                    Source::Output { slot } => edges.push(whole(slot.step)),
+                    Source::Collect { slot, depth } => {
+                        edges.push(Edge { step: slot.step, depth: usize::from(*depth) });
+                    }
+                    Source::FanIn { slots } => edges.extend(slots.iter().map(|slot| whole(slot.step))),
                 }
             }
             if let Some(slot) = step.mapped_over {
                 wiring.mapped_over.entry(slot.step).or_default().push((slot.port, ix));
-                // Items are provisional until their producer succeeds: only a step that has no effect outside may start
-                // on them before.
-                if !(step.hermetic && step.keeps_artifacts_only(plan)) {
-                    edges.push((slot.step, Edge::Whole));
+                for level in plan.levels(ix) {
+                    wiring.below.entry(level.step).or_default().push(ix);
+                    // Items are provisional until their producers succeed: only a step that has no effect outside may
+                    // start on them before.
+                    if !(step.hermetic && step.keeps_artifacts_only(plan)) {
+                        edges.push(own(&level, &wiring.depths));
+                    }
                 }
             }
             edges.sort_unstable();
             edges.dedup();
-            for (producer, edge) in &edges {
-                wiring.consumers[producer.index()].push((ix, *edge));
+            for edge in &edges {
+                wiring.consumers[edge.step.index()].push(Edge { step: ix, depth: edge.depth });
             }
             wiring.dependencies[ix.index()] = edges;
         }
         wiring
     }
 
-    pub(super) fn dependencies(&self, ix: StepIx) -> &[(StepIx, Edge)] {
+    pub(super) fn dependencies(&self, ix: StepIx) -> &[Edge] {
         &self.dependencies[ix.index()]
     }
 
-    pub(super) fn consumers(&self, ix: StepIx) -> &[(StepIx, Edge)] {
+    /// Who waits for something of `ix`.
+    pub(super) fn consumers(&self, ix: StepIx) -> &[Edge] {
         &self.consumers[ix.index()]
+    }
+
+    /// How many keys the items of a step have; 0 when it is not mapped.
+    pub(super) fn depth(&self, ix: StepIx) -> usize {
+        self.depths[ix.index()]
     }
 
     /// Steps that are mapped over a dynamic output of `producer`, with its port, in topological order.
     pub(super) fn mapped_over(&self, producer: StepIx) -> &[(u16, StepIx)] {
         self.mapped_over.get(&producer).map_or(&[], Vec::as_slice)
+    }
+
+    /// Steps that are mapped over a dynamic output of `producer`, or over one of a step that is, and so on.
+    pub(super) fn below(&self, producer: StepIx) -> &[StepIx] {
+        self.below.get(&producer).map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn whole_dependencies(&self, ix: StepIx) -> u32 {

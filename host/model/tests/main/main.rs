@@ -13,9 +13,10 @@ use opyard_model::component::ComponentDescription;
 use opyard_model::definitions::{Definitions, Setting};
 use opyard_model::diagnostic::{Diagnostics, Source};
 use opyard_model::digest::Digest;
-use opyard_model::id::Name;
+use opyard_model::id::{MediaType, Name, RunId};
 use opyard_model::limits::{ByteSize, Limits};
-use opyard_model::plan::{Catalog, Launch, Plan, Planning};
+use opyard_model::plan::{Catalog, LatestWanted, Launch, Plan, Planning, Stored};
+use opyard_model::value::{ArtifactRef, ValueRef};
 
 /// The components of `catalog.json`.
 fn catalog() -> Catalog {
@@ -24,9 +25,20 @@ fn catalog() -> Catalog {
     components.into_iter().collect()
 }
 
-/// The one artifact that is known here has digest `1111…`.
-fn artifact(digest: &Digest) -> Option<u64> {
-    (*digest.as_bytes() == [0x11; 32]).then_some(17)
+/// What is stored: an artifact with the digest `1111…`, and what `square` has yielded in the last run of any job.
+struct Kept;
+
+impl Stored for Kept {
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        (*digest.as_bytes() == [0x11; 32]).then_some(17)
+    }
+
+    fn latest(&self, wanted: &LatestWanted) -> Option<(RunId, ValueRef)> {
+        let artifact = ArtifactRef { digest: Digest::from_bytes([0x11; 32]), size: 17 };
+        let media_type = MediaType::new("application/json").unwrap();
+        let value = ValueRef::plain(artifact, Name::new("json").unwrap(), media_type);
+        (wanted.step.leaf() == "square").then(|| (RunId::from_parts(1, 1), value))
+    }
 }
 
 fn ceiling() -> Limits {
@@ -40,7 +52,7 @@ fn parse(text: &str) -> Result<Definitions, Diagnostics> {
 
 fn with_planning<T>(run: impl FnOnce(&Planning<'_>) -> T) -> T {
     let (catalog, defaults, ceiling) = (catalog(), Limits::default(), ceiling());
-    run(&Planning { catalog: &catalog, artifacts: &artifact, defaults: &defaults, ceiling: &ceiling })
+    run(&Planning { catalog: &catalog, stored: &Kept, needs_latest: true, defaults: &defaults, ceiling: &ceiling })
 }
 
 fn plan(text: &str, environment: Option<&str>, settings: &[Setting]) -> Result<(Plan, Diagnostics), Diagnostics> {

@@ -32,14 +32,16 @@ fn outline(plan: &Plan) -> String {
         |slot: &opyard_model::plan::OutputSlot| format!("{}.{}", plan.step(slot.step).path, plan.output(*slot).port);
     let source = |source: &From| match source {
         From::Unconnected => "-".to_owned(),
-        From::Given { value, text } => {
-            format!("{} {}", value.media_type, text.clone().unwrap_or_else(|| value.artifact.digest.to_string()))
+        From::Given { value, text, latest } => {
+            let from = latest.as_ref().map(|latest| format!(", {} of {}", latest.step, latest.run)).unwrap_or_default();
+            format!("{} {}{from}", value.media_type, text.clone().unwrap_or_else(|| value.artifact.digest.to_string()))
         }
         From::Output { slot: from } => slot(from),
         From::Item { slot: from } => format!("item of {}", slot(from)),
         From::SameKey { slot: from } => format!("same key of {}", slot(from)),
         From::FanIn { slots } => format!("[{}]", slots.iter().map(slot).collect::<Vec<_>>().join(", ")),
-        From::Collect { slot: from } => format!("all of {}", slot(from)),
+        From::Collect { slot: from, depth: 0 } => format!("all of {}", slot(from)),
+        From::Collect { slot: from, depth } => format!("all of {} at {depth}", slot(from)),
     };
     let mut out = String::new();
     for ix in plan.indices() {
@@ -153,6 +155,55 @@ fn every_way_to_feed_an_input() {
 "#
     )));
     insta::assert_snapshot!("feeds", outline(&plan));
+}
+
+#[test]
+fn items_have_items() {
+    let plan = built(&shapes(
+        r#"
+      list:    { op: shapes.list }
+      lists:   { op: shapes.relist, inputs: { item: list } }
+      deeper:  { op: shapes.relist, inputs: { item: lists } }
+      square:  { op: shapes.square, inputs: { item: deeper } }
+      aligned: { op: shapes.pair, inputs: { a: list, b: square } }
+      again:   { op: shapes.pair, inputs: { a: lists, b: list } }
+      inner:   { op: shapes.sum, inputs: { items: { collect: square } } }
+      items:   { op: shapes.sum, inputs: { items: { collect: deeper } } }
+      outer:   { op: shapes.sum, inputs: { items: { collect: inner } } }
+      all:     { op: shapes.sum, inputs: { items: { collect: square, levels: all } } }
+      each:    { op: shapes.pair, inputs: { a: outer, b: all } }
+"#,
+    ));
+    insta::assert_snapshot!("items_of_items", outline(&plan));
+    let depths: Vec<_> = plan.indices().map(|ix| (plan.step(ix).path.to_string(), plan.depth(ix))).collect();
+    let depth = |name: &str| depths.iter().find(|(path, _)| path == name).unwrap().1;
+    assert_eq!(
+        ["list", "lists", "square", "inner", "items", "outer", "all", "each"].map(depth),
+        [0, 1, 3, 2, 2, 1, 0, 1]
+    );
+}
+
+#[test]
+fn the_latest_of_another_job_is_given() {
+    let plan = built(
+        r#"
+opyard: 1
+components: { shapes: { path: s.wasm } }
+graphs:
+  squared:
+    inputs: { x: }
+    steps: { square: { op: shapes.square, inputs: { item: $x } } }
+    outputs: { out: square }
+jobs:
+  compare:
+    steps:
+      before: { op: shapes.square, inputs: { item: { latest: { job: make, step: nest, output: out } } } }
+      again: { op: shapes.pair, inputs: { a: { latest: { job: make, step: nest.square } }, b: { latest: { job: compare, step: again } } } }
+  make:
+    steps: { nest: { graph: squared, inputs: { x: { value: 2 } } } }
+"#,
+    );
+    insta::assert_snapshot!("latest", outline(&plan));
 }
 
 #[test]

@@ -32,7 +32,7 @@ use self::resolve::{Guarded, Lookup, Refused, System};
 use self::rules::{MAX_HEADERS, Rules, Target, keep_for_everybody, told};
 use crate::error::{ResourceError, ResourceFailure};
 use crate::given::GivenAnswers;
-use crate::secret::Secrets;
+use crate::secret::{SecretBytes, Secrets};
 
 pub use self::response::HttpResponse;
 
@@ -88,7 +88,7 @@ impl Clients {
         spec: &HttpClientSpec,
         access: Access,
     ) -> Result<HttpClientResource, ResourceFailure> {
-        let added = added(&self.secrets, name, spec).await?;
+        let (added, secrets) = added(&self.secrets, name, spec).await?;
         let made = match &self.secrets {
             Secrets::Machine => self.client(tenant, spec).map(Wire::Network),
             Secrets::Given(given) => Ok(Wire::Given(given.answers(name))),
@@ -98,7 +98,7 @@ impl Clients {
             ResourceFailure::unavailable("the client cannot be made", Code::ResourceUnavailable, detail)
         })?;
         let (name, spec, access) = (name.clone(), spec.clone(), access.min(spec.access));
-        Ok(HttpClientResource { wire, name, spec, access, added })
+        Ok(HttpClientResource { wire, name, spec, access, added, secrets })
     }
 
     fn client(&self, tenant: &TenantId, spec: &HttpClientSpec) -> reqwest::Result<Client> {
@@ -141,9 +141,12 @@ impl Clients {
     }
 }
 
-/// The headers that the host adds to requests, secrets in place.
-async fn added(secrets: &Secrets, name: &Name, spec: &HttpClientSpec) -> Result<HeaderMap, ResourceFailure> {
-    let mut added = HeaderMap::with_capacity(spec.headers.len());
+/// Secrets by their names.
+type Named = Vec<(Name, SecretBytes)>;
+
+/// The headers that the host adds to requests, secrets in place; and those secrets.
+async fn added(reader: &Secrets, name: &Name, spec: &HttpClientSpec) -> Result<(HeaderMap, Named), ResourceFailure> {
+    let (mut added, mut secrets) = (HeaderMap::with_capacity(spec.headers.len()), Named::new());
     for (header, value) in &spec.headers {
         let unusable = |what: &str| {
             let detail = format!("the header `{header}` of `{name}` cannot be sent: {what}");
@@ -153,19 +156,20 @@ async fn added(secrets: &Secrets, name: &Name, spec: &HttpClientSpec) -> Result<
         let value = match value {
             AddedHeader::Text(text) => HeaderValue::from_str(text).map_err(|_| unusable("its text"))?,
             AddedHeader::Secret { secret, from, prefix } => {
-                let bytes = secrets.read(secret, from).await?;
+                let bytes = reader.read(secret, from).await?;
                 let mut whole = Zeroizing::new(Vec::with_capacity(prefix.len() + bytes.expose().len()));
                 whole.extend_from_slice(prefix.as_bytes());
                 whole.extend_from_slice(bytes.expose());
                 let told = format!("the secret `{secret}` holds a line end or another control character");
                 let mut value = HeaderValue::from_bytes(&whole).map_err(|_| unusable(&told))?;
                 value.set_sensitive(true);
+                secrets.push((secret.clone(), bytes));
                 value
             }
         };
         added.insert(field, value);
     }
-    Ok(added)
+    Ok((added, secrets))
 }
 
 /// What carries requests that the rules have let through.
@@ -185,6 +189,7 @@ pub struct HttpClientResource {
     spec: HttpClientSpec,
     access: Access,
     added: HeaderMap,
+    secrets: Named,
 }
 
 impl fmt::Debug for HttpClientResource {
@@ -232,6 +237,11 @@ impl HttpClientResource {
             drop(response);
             hop = self.next(hop, status, &to)?;
         }
+    }
+
+    /// The secrets that are in its headers: nobody is to say them.
+    pub fn secrets(&self) -> impl Iterator<Item = (&Name, &SecretBytes)> {
+        self.secrets.iter().map(|(name, secret)| (name, secret))
     }
 
     fn rules(&self) -> Rules<'_> {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr as _;
 
-use opyard_model::http::{HttpClientSpec, Origin, is_of_the_connection};
+use opyard_model::http::{HttpClientSpec, MAX_URL, Origin, is_of_the_connection};
 use opyard_model::plan::Access;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -11,8 +11,6 @@ use url::{Host, Url};
 use super::address::reach;
 use crate::error::{ResourceError, ResourceFailure};
 
-/// Longest address of a request, in bytes.
-pub(crate) const MAX_URL: usize = 8 << 10;
 /// Most headers of a request or an answer.
 pub(crate) const MAX_HEADERS: usize = 100;
 /// Most bytes of the headers of a request or an answer, names and values.

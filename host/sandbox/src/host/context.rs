@@ -11,7 +11,7 @@ impl context::Host for Doorway<'_, Context> {
     }
 
     async fn mapping_key(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(self.enter()?.op()?.call.mapping_key.as_ref().map(ToString::to_string))
+        Ok(self.enter()?.op()?.step.key.mapping.text())
     }
 
     async fn partition(&mut self) -> wasmtime::Result<Option<context::PartitionInfo>> {

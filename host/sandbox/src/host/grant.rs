@@ -79,7 +79,7 @@ pub(crate) fn granted(
     key: &str,
     through: Interface,
 ) -> Result<Option<(GrantedResource, Opening)>, Stop> {
-    let rights = &state.op()?.call.rights;
+    let rights = state.rights()?;
     let right = rights.iter().find(|right| right.key.as_str() == key && right.through == through);
     let Some((key, granted)) = right.and_then(|right| Some((right.key.clone(), right.granted.clone()?))) else {
         state.outbox.event(Saying::GrantDenied { key: short(key) });

@@ -64,11 +64,13 @@ impl Host for Doorway<'_, HttpClient> {
         let Some((granted, opening)) = granted(state, &key, Interface::HttpClient)? else {
             return Ok(Err(Error::Denied));
         };
-        let (resources, tenant) = (state.resources.clone(), state.op()?.keeper.tenant.clone());
+        let (resources, tenant) = (state.resources.clone(), state.keeper()?.tenant.clone());
         let opened = resources.http_client(&tenant, &granted.name, &granted.spec, granted.access).await;
         match opened {
             Ok(client) => {
                 opening.succeeded(state);
+                // A server may send back what it was sent.
+                client.secrets().for_each(|(name, secret)| state.redactor.learn(name, secret.expose()));
                 Ok(Ok(state.table.push(Client(client, key))?))
             }
             Err(failure) => {

@@ -21,7 +21,7 @@ impl Host for Doorway<'_, KeyValue> {
         let Some((granted, opening)) = granted(state, &key, Interface::KeyValue)? else {
             return Ok(Err(Error::Denied));
         };
-        let keeper = state.op()?.keeper.clone();
+        let keeper = state.keeper()?.clone();
         let yard = |bucket: &_| keeper.inside.surroundings.artifacts.key_values(&keeper.tenant, bucket);
         let opened = state.resources.key_value(&granted.spec, granted.access, yard);
         opening.handle(state, opened.map(Bucket))

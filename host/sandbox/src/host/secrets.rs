@@ -26,14 +26,14 @@ impl Host for Doorway<'_, Secrets> {
             }
         };
         opening.succeeded(state);
-        let op = state.op()?.call.op.clone();
-        let message = format!("the op `{op}` was shown the secret `{}`", granted.name);
+        let message = format!("{} was shown the secret `{}`", state.who(), granted.name);
         let metadata = vec![entry("key", &short(&key)), entry("secret", granted.name.as_str())];
         // An op that has filled the log with events of its own is shown nothing more.
         if !state.outbox.audit(Saying::Audited { message, metadata }) {
             state.guard.tell_of_limit();
             return Ok(Err(limited(state, Limit("events"))));
         }
+        state.redactor.learn(&granted.name, secret.expose());
         // Once with the guest, it is the guest's to keep.
         Ok(Ok(secret.expose().to_vec()))
     }

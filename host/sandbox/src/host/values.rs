@@ -107,7 +107,7 @@ impl HostReader for Doorway<'_, Values> {
     async fn mapping_key(&mut self, this: Resource<Reader>) -> wasmtime::Result<Option<String>> {
         let state = self.enter()?;
         let reader = state.table.get(&this)?;
-        Ok(state.value(reader)?.mapping_key.as_ref().map(ToString::to_string))
+        Ok(state.value(reader)?.mapping_key.text())
     }
 
     async fn read(&mut self, this: Resource<Reader>, max: u32) -> wasmtime::Result<Result<Vec<u8>, IoError>> {
@@ -160,8 +160,9 @@ impl HostWriter for Doorway<'_, Values> {
         if let Err(limit) = state.guard.take_metadata(taken.bytes) {
             return Ok(Err(state.limited(limit)));
         }
+        let entries = state.redactor.clean(taken.entries).unwrap_or_default();
         let Writer(draft) = state.table.get_mut(&this)?;
-        draft.metadata.extend(taken.entries);
+        draft.metadata.extend(entries);
         Ok(Ok(()))
     }
 

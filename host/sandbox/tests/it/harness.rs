@@ -293,7 +293,6 @@ pub(crate) fn op_call(component: ComponentDigest, op: &str) -> OpCall {
         component,
         op: name(op),
         config: CanonicalJson::empty_object(),
-        mapping_key: None,
         inputs: Vec::new(),
         unchecked: Vec::new(),
         outputs: Vec::new(),

@@ -12,7 +12,7 @@ use opyard_model::http::{AddedHeader, HttpClientSpec};
 use opyard_model::limits::{ByteSize, Limits};
 use opyard_model::plan::{Access, ResourceSpec};
 use opyard_model::secret::SecretSpec;
-use opyard_model::step::{Call, GrantedResource, ResourceRight, Saying};
+use opyard_model::step::{Call, GrantedResource, ResourceRight, Saying, StepResult};
 use serde_json::json;
 
 use crate::harness::{Came, Probe, name};
@@ -234,6 +234,23 @@ async fn a_secret_is_shown_to_whom_it_was_granted_and_each_time_is_on_record() {
     let came = ask(&probe, "may_reveal", json!({}), none(), Limits::default()).await;
     assert_eq!(probe.bench.json(&came.outputs()[0].1).await, json!(false));
     assert!(came.said.contains(&Saying::GrantDenied { key: "token".to_owned() }) && audited(&came).is_empty());
+
+    // Wherever it says the secret, there stands something else; its output is its own.
+    for ending in ["success", "failure", "retry", "panic"] {
+        let came = ask(&probe, "blab", json!({ "ending": ending }), granted(), Limits::default()).await;
+        let told = format!("{came:?}");
+        assert!(!told.contains("canary") && !told.contains("63616e617279"), "{ending}: {told}");
+        assert!(told.contains("it is [redacted:ours]") && came.said.len() > 5, "{ending}: {told}");
+        match &came.outcome.result {
+            StepResult::Success { outputs, .. } => {
+                assert_eq!(probe.bench.bytes(&outputs[0].value).await.as_ref(), b"canary-9d2b");
+                assert_eq!(outputs[0].value.metadata[0].label, "[redacted:ours]");
+            }
+            StepResult::Failure(failure) => assert!(failure.description.contains("[redacted:ours]"), "{failure}"),
+            StepResult::Retry { description, .. } => assert_eq!(description, "[redacted:ours]"),
+            other => panic!("{other:?}"),
+        }
+    }
 
     // A grant for one interface opens no other, and an op that lists none is stopped.
     let through = ResourceRight { through: Interface::ObjectStore, ..granted() };

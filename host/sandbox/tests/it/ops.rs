@@ -75,7 +75,7 @@ async fn items_are_announced_as_they_are_committed_and_an_io_manager_takes_each(
         .collect();
     let yielded: Vec<_> = came.outputs().into_iter().map(|(_, value)| value).collect();
     assert_eq!(announced, yielded);
-    assert_eq!(yielded[2].mapping_key.as_ref().unwrap().as_str(), "item-2");
+    assert_eq!(yielded[2].mapping_key.to_string(), "k/item-2");
     assert_eq!(yielded[2].kept.as_ref().unwrap().manager, name("files"));
     let kept = probe.bench.kept.0.lock().unwrap();
     assert_eq!(kept.get("outer.step.item[k][item-2]").unwrap(), "2", "{kept:?}");
@@ -252,7 +252,7 @@ async fn log_lines_beyond_the_limit_are_dropped_and_counted() {
 async fn readers_tell_what_the_value_is() {
     let probe = Probe::new().await;
     let mut value = probe.bench.value("[1]", "json", "application/json").await;
-    value.mapping_key = Some("k1".parse().unwrap());
+    value.mapping_key = "k1".parse().unwrap();
     let other = probe.bench.value("x", "text", "text/plain").await;
     let call = probe.run("probe_many", json!({}), vec![("values", Bound::Many(vec![value, other]))]).await;
     let told = probe.bench.json(&call.outputs()[0].1).await;

@@ -258,3 +258,30 @@ pub(crate) fn check_word(name: &str, span: Span, whose: &str) -> syn::Result<()>
     }
     Ok(())
 }
+
+/// What an attribute says that can say nothing but `name = "…"`.
+pub(crate) fn only_name(input: ParseStream<'_>, whose: &str) -> syn::Result<Option<LitStr>> {
+    let mut found = None;
+    let parser = syn::meta::parser(|meta| {
+        if !meta.path.is_ident("name") {
+            return Err(meta.error("expected `name`"));
+        }
+        let name: LitStr = meta.value()?.parse()?;
+        check_word(&name.value(), name.span(), whose)?;
+        found = Some(name);
+        Ok(())
+    });
+    parser.parse2(input.parse()?)?;
+    Ok(found)
+}
+
+/// The name that was said, or that of the function.
+pub(crate) fn word_of(said: Option<&LitStr>, ident: &Ident, whose: &str) -> syn::Result<String> {
+    if let Some(name) = said {
+        return Ok(name.value());
+    }
+    let name = ident.to_string();
+    let name = name.strip_prefix("r#").unwrap_or(&name).to_owned();
+    check_word(&name, ident.span(), whose)?;
+    Ok(name)
+}

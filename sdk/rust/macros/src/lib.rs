@@ -1,6 +1,7 @@
 //! The macros of `opyard-guest`: documented where they are used from, in that crate.
 
 mod attribute;
+mod hook;
 mod op;
 mod outputs;
 mod type_checker;
@@ -49,6 +50,22 @@ pub fn type_checker(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let attribute = parse_macro_input!(attribute as type_checker::CheckerAttribute);
     let function = parse_macro_input!(item as ItemFn);
     type_checker::expand(&attribute, &function).into()
+}
+
+/// Makes a hook of a function: its config schema, resources and documentation follow from the signature.
+///
+/// - The doc comment is the hook's description.
+/// - The first parameter is what it is told, an `Occasion`.
+/// - The parameter named `config` is the config: any type with `Deserialize` and `JsonSchema`. Any other is a resource, as for
+///   an op; its name is the key.
+/// - It returns nothing, or a `Result<(), Failure>`. A failure is on record, and nothing else follows from it.
+///
+/// `#[hook(name = "…")]` names it otherwise than the function.
+#[proc_macro_attribute]
+pub fn hook(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let attribute = parse_macro_input!(attribute as hook::HookAttribute);
+    let function = parse_macro_input!(item as ItemFn);
+    hook::expand(&attribute, &function).into()
 }
 
 /// Makes the outputs of an op of a struct: a port per field, optional where the field is an `Option`.

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::parse::{Parse, ParseStream, Parser};
+use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, LitStr, ReturnType, Type};
 
@@ -12,25 +12,13 @@ use crate::op::check_signature;
 const WHAT: &str = "a type checker";
 
 /// What `#[type_checker(…)]` says.
-#[derive(Default)]
 pub(crate) struct CheckerAttribute {
     name: Option<LitStr>,
 }
 
 impl Parse for CheckerAttribute {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let mut found = Self::default();
-        let parser = syn::meta::parser(|meta| {
-            if !meta.path.is_ident("name") {
-                return Err(meta.error("expected `name`"));
-            }
-            let name: LitStr = meta.value()?.parse()?;
-            attribute::check_word(&name.value(), name.span(), WHAT)?;
-            found.name = Some(name);
-            Ok(())
-        });
-        parser.parse2(input.parse()?)?;
-        Ok(found)
+        Ok(Self { name: attribute::only_name(input, WHAT)? })
     }
 }
 
@@ -45,15 +33,7 @@ pub(crate) fn expand(said: &CheckerAttribute, function: &ItemFn) -> TokenStream 
 fn type_checker(said: &CheckerAttribute, function: &ItemFn) -> syn::Result<TokenStream> {
     let ident = &function.sig.ident;
     let visibility = &function.vis;
-    let name = match &said.name {
-        Some(name) => name.value(),
-        None => {
-            let name = ident.to_string();
-            let name = name.strip_prefix("r#").unwrap_or(&name).to_owned();
-            attribute::check_word(&name, ident.span(), WHAT)?;
-            name
-        }
-    };
+    let name = attribute::word_of(said.name.as_ref(), ident, WHAT)?;
     let description = attribute::doc(&function.attrs);
     let (value, params) = parameters(function)?;
 

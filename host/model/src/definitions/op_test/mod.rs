@@ -226,6 +226,7 @@ impl OpTestFile {
             pool: None,
             tags: BTreeMap::new(),
             memo: None,
+            hooks: Vec::new(),
         };
         let place = &case.op.place;
         let flow = Flow { steps: table_of("op", place, step), order: vec![0] };
@@ -236,6 +237,7 @@ impl OpTestFile {
             policy: JobPolicy::default(),
             retry: None,
             limits: GivenLimits::default(),
+            hooks: Vec::new(),
         };
         let (mut resources, mut secrets) = (Table::default(), Table::default());
         let mut grant = GrantEntry {
