@@ -38,8 +38,8 @@ pub use latest::{LatestOutput, LatestWanted};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use policy::{
-    CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy,
-    RunQueue, TagLimit, TagValues,
+    CancelRule, FailurePolicy, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES,
+    RunPolicy, RunQueue, TagLimit, TagValues,
 };
 pub use types::TypeCheck;
 
@@ -442,17 +442,6 @@ impl Step {
             .copied()
         })
     }
-}
-
-/// What happens to the rest of a run when a step fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailurePolicy {
-    /// Whatever does not need the failed step goes on.
-    #[default]
-    GoOn,
-    /// Nothing more starts, and what runs is canceled.
-    FailFast,
 }
 
 /// What can be run: the checked, wired, bound steps of one job in one environment.

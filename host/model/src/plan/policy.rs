@@ -26,6 +26,17 @@ pub const MAX_GROUPS: usize = 1_000;
 /// Highest limit of what runs side by side.
 pub const MAX_SIDE_BY_SIDE: u32 = 100_000;
 
+/// What happens to the rest of a run when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailurePolicy {
+    /// Whatever does not need the failed step goes on.
+    #[default]
+    GoOn,
+    /// Nothing more starts, and what runs is canceled.
+    FailFast,
+}
+
 /// What holds for a run as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
