@@ -137,6 +137,9 @@ A run is kept if either option keeps it, and always while it has not ended. Othe
     /// Print a config file of a job: what holds now, and as comments what else can be set
     #[command(after_help = "Example:\n  opyard scaffold train > config.yaml")]
     Scaffold(Scaffold),
+    /// List the pools: who holds a slot, and who waits for one
+    #[command(after_help = "Example:\n  opyard pools")]
+    Pools(Pools),
     /// Look at all that Opyard needs here: yard, database, artifacts, sandbox, definitions
     #[command(after_help = "Example:\n  opyard doctor")]
     Doctor(Doctor),
@@ -444,6 +447,12 @@ pub(crate) struct Backup {
 pub(crate) struct Restore {
     /// The backup: the folder with `backup.json` in it
     pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pools {
     #[command(flatten)]
     pub(crate) file: File,
 }

@@ -24,6 +24,8 @@ const KEPT_LINES: usize = 3;
 pub(crate) enum Standing {
     /// Nothing has been heard of it.
     Pending,
+    /// Waits for a slot of that pool.
+    Waiting(Name),
     /// Runs.
     Running,
     /// A try failed; another follows.
@@ -47,6 +49,7 @@ impl Standing {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Waiting(_) => "waiting",
             Self::Running => "running",
             Self::UpForRetry => "up_for_retry",
             Self::Success => "success",
@@ -61,7 +64,7 @@ impl Standing {
     /// It has ended.
     pub(crate) const fn is_final(&self) -> bool {
         match self {
-            Self::Pending | Self::Running | Self::UpForRetry => false,
+            Self::Pending | Self::Waiting(_) | Self::Running | Self::UpForRetry => false,
             Self::Success
             | Self::Memoized(_)
             | Self::Reused(_)
@@ -218,7 +221,7 @@ impl Counts {
     /// Adds one.
     pub(crate) fn add(&mut self, standing: &Standing) {
         *match standing {
-            Standing::Pending | Standing::Running | Standing::UpForRetry => &mut self.open,
+            Standing::Pending | Standing::Waiting(_) | Standing::Running | Standing::UpForRetry => &mut self.open,
             Standing::Success => &mut self.success,
             Standing::Memoized(_) => &mut self.memoized,
             Standing::Reused(_) => &mut self.reused,
@@ -310,6 +313,7 @@ impl Report {
 
     fn apply_to_step(&mut self, at: Timestamp, event: &RunEvent) {
         match event {
+            RunEvent::StepWaiting { step, pool, .. } => self.step_mut(step).standing = Standing::Waiting(pool.clone()),
             RunEvent::StepStart { of } => {
                 let step = self.step_of(of);
                 step.standing = Standing::Running;

@@ -1,12 +1,16 @@
 //! What a run does next: a pure function of where it stands.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{RunEvent, RunStatus, SkipReason};
+use opyard_model::id::Name;
 use opyard_model::plan::FailurePolicy;
 use opyard_model::state::{HookId, InstanceId, RunState, StepState};
 use opyard_model::time::Timestamp;
+
+use crate::seats::pools_of_run;
 
 /// Most events that one decision appends: a large run is folded piece by piece.
 pub const MAX_FACTS: usize = 1_000;
@@ -24,8 +28,45 @@ pub struct Outlook<'a> {
     pub asked: &'a HashSet<InstanceId>,
     /// How many steps may run at a time.
     pub slots: usize,
+    /// The slots of pools that were asked for.
+    pub seats: &'a Seats,
     /// Hooks that are being told.
     pub telling: &'a HashSet<HookId>,
+}
+
+/// What a slot of a pool is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seat {
+    /// The run as a whole: it goes on only while it holds it.
+    Run,
+    /// A step: it starts only once it holds it.
+    Step(InstanceId),
+}
+
+impl Seat {
+    /// The step that it is for.
+    #[must_use]
+    pub fn step(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Run => None,
+            Self::Step(id) => Some(id),
+        }
+    }
+}
+
+/// Slots of pools that a run has asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seats {
+    /// Those that it does not hold yet.
+    pub asked: BTreeSet<Seat>,
+    /// Those that it holds.
+    pub held: BTreeSet<Seat>,
+}
+
+impl Seats {
+    fn knows(&self, seat: &Seat) -> bool {
+        self.asked.contains(seat) || self.held.contains(seat)
+    }
 }
 
 /// One thing to do.
@@ -37,6 +78,8 @@ pub enum Action {
     LookUp(Vec<InstanceId>),
     /// Start this step: append its `step_start`, fold, execute.
     Start(InstanceId),
+    /// Ask for a slot for each of these.
+    Ask(Vec<Seat>),
     /// Stop what runs for this step.
     Stop(InstanceId),
     /// Tell this hook, once all that was appended is on disk.
@@ -53,6 +96,7 @@ pub enum Action {
 pub fn decide(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
     match state.status() {
         None | Some(RunStatus::Success | RunStatus::Failure | RunStatus::Canceled) => Vec::new(),
+        Some(RunStatus::Queued) if !may_go_on(state, outlook.seats) => ask_for_run(outlook.seats),
         Some(RunStatus::Queued) => {
             vec![Action::Append(vec![RunEvent::RunDequeued, RunEvent::RunStarting])]
         }
@@ -108,42 +152,97 @@ fn facts(state: &RunState, now: Timestamp) -> Vec<RunEvent> {
 }
 
 fn go_on(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
+    let retry = state.retries().next().map(|(not_before, _)| *not_before);
+    // Once all steps have ended, hooks alone are waited for, and those have limits of their own.
+    let deadline = deadline(state).filter(|_| !state.all_settled());
+    let wake = retry.into_iter().chain(deadline).min().map(Action::WakeAt);
+    if !may_go_on(state, outlook.seats) {
+        // It was taken up again, and somebody else had taken its place meanwhile.
+        return ask_for_run(outlook.seats).into_iter().chain(wake).collect();
+    }
     let mut actions = Vec::new();
     let room = MAX_LOOK_UPS.saturating_sub(outlook.asked.len());
     let look_up: Vec<_> = state.unlooked().filter(|id| !outlook.asked.contains(id)).take(room).cloned().collect();
     if !look_up.is_empty() {
         actions.push(Action::LookUp(look_up));
     }
-    let free = outlook.slots.saturating_sub(state.running().len());
-    actions.extend(choose(state, free).into_iter().map(Action::Start));
-    let retry = state.retries().next().map(|(not_before, _)| *not_before);
-    // Once all steps have ended, hooks alone are waited for, and those have limits of their own.
-    let deadline = deadline(state).filter(|_| !state.all_settled());
-    actions.extend(retry.into_iter().chain(deadline).min().map(Action::WakeAt));
+    let Choice { start, ask } = choose(state, outlook);
+    if !ask.is_empty() {
+        actions.push(Action::Ask(ask));
+    }
+    actions.extend(start.into_iter().map(Action::Start));
+    actions.extend(wake);
     actions.extend(tell(state, outlook));
     actions
 }
 
-/// The steps that start now, at most `free`: of all lanes that have room the one whose first step has the highest
-/// priority, then the one whose first step comes first in the plan.
-fn choose(state: &RunState, free: usize) -> Vec<InstanceId> {
+/// The run waits for no other, or its turn has come.
+fn may_go_on(state: &RunState, seats: &Seats) -> bool {
+    state.plan().run_queue.is_default() || seats.held.contains(&Seat::Run) || pools_of_run(state).is_empty()
+}
+
+fn ask_for_run(seats: &Seats) -> Vec<Action> {
+    if seats.asked.contains(&Seat::Run) { Vec::new() } else { vec![Action::Ask(vec![Seat::Run])] }
+}
+
+/// What goes on next.
+#[derive(Default)]
+struct Choice {
+    start: Vec<InstanceId>,
+    ask: Vec<Seat>,
+}
+
+/// The steps that start now, and those for which a slot is asked: of all lanes that have room, the one whose first step has
+/// the highest priority, then the one whose first step comes first in the plan. A step that holds its slot goes before
+/// all others, since nobody else can use it.
+fn choose(state: &RunState, outlook: Outlook<'_>) -> Choice {
+    let Outlook { seats, slots, .. } = outlook;
     let mut room: Vec<u32> = state.groups().map(|(running, limit)| limit.saturating_sub(running)).collect();
-    let mut chosen = Vec::new();
-    if free == 0 {
-        return chosen;
+    // Whoever is about to start has its place in the groups already; no more stand in line for a pool than could hold slots.
+    let mut in_line: BTreeMap<&Name, u32> = BTreeMap::new();
+    for id in seats.asked.iter().chain(&seats.held).filter_map(Seat::step).filter(|id| state.is_runnable(id)) {
+        let Some(lane) = state.lane_of(id.step) else { continue };
+        lane.groups.iter().for_each(|group| room[*group] = room[*group].saturating_sub(1));
+        if let Some(pool) = &lane.pool {
+            *in_line.entry(pool).or_default() += 1;
+        }
     }
+    let free = slots.saturating_sub(state.running().len());
+    let seated = seats.held.iter().filter_map(Seat::step).filter(|id| state.is_runnable(id));
+    let mut choice = Choice { start: seated.take(free).cloned().collect(), ask: Vec::new() };
     let mut lines: Vec<_> = state
         .waiting_lanes()
-        .filter_map(|lane| Some((state.lane(lane)?.groups.as_slice(), state.line(lane).peekable())))
+        .filter_map(|lane| {
+            let is_new = |(_, id): &(Reverse<i32>, &InstanceId)| !seats.knows(&Seat::Step((*id).clone()));
+            let limits = state.lane(lane)?;
+            let has_seats = limits.pool.is_some();
+            Some((limits, state.line(lane).filter(move |head| !has_seats || is_new(head)).peekable()))
+        })
         .collect();
-    while chosen.len() < free {
-        let open = lines.iter_mut().filter(|(groups, _)| groups.iter().all(|group| room[*group] > 0));
-        let heads = open.filter_map(|(groups, line)| line.peek().copied().map(|head| (head, groups, line)));
-        let Some((_, groups, line)) = heads.min_by_key(|(head, ..)| *head) else { break };
-        groups.iter().for_each(|group| room[*group] -= 1);
-        chosen.extend(line.next().map(|(_, id)| id.clone()));
+    loop {
+        let (has_place, asked) = (choice.start.len() < free, seats.asked.len() + choice.ask.len());
+        let open = lines.iter_mut().filter(|(lane, _)| {
+            let goes = match &lane.pool {
+                None => has_place,
+                Some(pool) => {
+                    let limit = state.plan().pools.get(pool).copied().unwrap_or(1);
+                    asked < slots && in_line.get(pool).copied().unwrap_or(0) < limit
+                }
+            };
+            goes && lane.groups.iter().all(|group| room[*group] > 0)
+        });
+        let heads = open.filter_map(|(lane, line)| line.peek().copied().map(|head| (head, *lane, line)));
+        let Some((_, lane, line)) = heads.min_by_key(|(head, ..)| *head) else { return choice };
+        let Some((_, id)) = line.next() else { return choice };
+        lane.groups.iter().for_each(|group| room[*group] -= 1);
+        match &lane.pool {
+            None => choice.start.push(id.clone()),
+            Some(pool) => {
+                *in_line.entry(pool).or_default() += 1;
+                choice.ask.push(Seat::Step(id.clone()));
+            }
+        }
     }
-    chosen
 }
 
 /// The moment at which the run has taken too long.

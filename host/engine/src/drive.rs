@@ -1,6 +1,6 @@
 //! The one loop of a run: decide, append, fold, act.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,19 +19,23 @@ use opyard_store::crash::{self, CrashPoint};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::event_log::{Durable, EventLog};
 use opyard_store::memo::MemoStore;
+use opyard_store::pool::Pools;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::claims::Claims;
-use crate::decide::{Action, Outlook, decide};
+use crate::decide::{Action, Outlook, Seat, Seats, decide};
 use crate::error::EngineError;
 use crate::lookup::{LEASE, LookUp, Question};
 use crate::plans::Plans;
 use crate::request::{Fingerprints, Whose, is_contained};
 use crate::retry::{Setback, after_setback};
+use crate::seats::uses_pools;
 use crate::tasks::{Begin, Broken, News, Tasks, Try};
 
 mod news;
+mod seats;
 
 /// Most events that are read from the log at a time, and most news that are taken at a time.
 const PAGE: usize = 1_000;
@@ -58,6 +62,7 @@ pub struct Engine {
     pub(crate) events: Arc<dyn EventLog>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) memos: Arc<dyn MemoStore>,
+    pub(crate) pools: Arc<dyn Pools>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: EngineSettings,
     pub(crate) plans: Plans,
@@ -73,6 +78,8 @@ pub struct Parts {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// The tenant's memo.
     pub memos: Arc<dyn MemoStore>,
+    /// The tenant's pools.
+    pub pools: Arc<dyn Pools>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -93,8 +100,8 @@ impl Engine {
     /// An engine for the runs of `tenant`.
     #[must_use]
     pub fn new(tenant: TenantId, parts: Parts, settings: EngineSettings) -> Self {
-        let Parts { executor, events, artifacts, memos, clock } = parts;
-        Self { tenant, executor, events, artifacts, memos, clock, settings, plans: Plans::default() }
+        let Parts { executor, events, artifacts, memos, pools, clock } = parts;
+        Self { tenant, executor, events, artifacts, memos, pools, clock, settings, plans: Plans::default() }
     }
 
     /// Drives a run from wherever its events left it to its end, and returns once the end is durable.
@@ -109,6 +116,11 @@ impl Engine {
     pub async fn drive(&self, run: RunId, mut cancel: CancelRequest) -> Result<RunEnd, EngineError> {
         let (plan, tags) = self.enqueued(run).await?;
         let whose = Whose { tenant: self.tenant.clone(), run, tags };
+        let uses_pools = uses_pools(&plan);
+        if uses_pools {
+            // Whoever drove it in this process, and was stopped in the middle, gave nothing back.
+            let _ = self.pools.release_run(run, false).await;
+        }
         let mut canceled = None;
         let (mut refolds, mut reached) = (0, 0);
         loop {
@@ -120,6 +132,11 @@ impl Engine {
             let end = session.go(&mut cancel, &mut canceled).await;
             // Before anything is folded again, whatever was started from what is not on disk has to be gone.
             session.tasks.shut_down().await;
+            if uses_pools {
+                // One that is driven on keeps its turn; what its steps held is asked for anew. What is not given back now
+                // ends with its lease.
+                let _ = self.pools.release_run(run, end.is_ok()).await;
+            }
             match end {
                 Err(EngineError::Store(error)) if refolds < REFOLDS && is_worth_a_refold(&error) => {
                     tokio::time::sleep(REFOLD_WAIT * 2u32.pow(refolds)).await;
@@ -158,6 +175,11 @@ struct Session<'a> {
     claims: Claims,
     /// What is known of inputs from outside, of steps that have asked: their memo is asked, or they run, on the strength of it.
     fingerprints: HashMap<InstanceId, Fingerprints>,
+    seats: Seats,
+    /// Who asks for the seats that were asked for.
+    asking: BTreeMap<Seat, AbortHandle>,
+    /// Seats to be given back.
+    to_free: Vec<Seat>,
     /// The last events appended, while they are not known to be durable.
     durable: Option<Durable>,
 }
@@ -175,6 +197,9 @@ impl<'a> Session<'a> {
             telling: HashSet::new(),
             claims: Claims::default(),
             fingerprints: HashMap::new(),
+            seats: Seats::default(),
+            asking: BTreeMap::new(),
+            to_free: Vec::new(),
             durable: None,
         }
     }
@@ -216,7 +241,10 @@ impl<'a> Session<'a> {
                     }
                 }
                 () = tokio::time::sleep(pause.unwrap_or(Duration::MAX / 4)), if pause.is_some() => {}
-                _ = renewal.tick(), if !self.claims.none_granted() => self.renew_claims().await,
+                _ = renewal.tick(), if !(self.claims.none_granted() && self.seats.held.is_empty()) => {
+                    self.renew_claims().await;
+                    self.renew_seats().await;
+                }
             }
         }
     }
@@ -305,6 +333,7 @@ impl<'a> Session<'a> {
                 now: self.engine.clock.now(),
                 asked: &self.asked,
                 slots: self.engine.settings.max_concurrent_steps.max(1),
+                seats: &self.seats,
                 telling: &self.telling,
             };
             let (mut again, mut wake, mut starts) = (false, None, Vec::new());
@@ -317,6 +346,7 @@ impl<'a> Session<'a> {
                         again = true;
                     }
                     Action::LookUp(ids) => self.look_up(ids),
+                    Action::Ask(seats) => self.ask_for(seats),
                     Action::Start(id) => starts.push(id),
                     Action::Stop(id) => self.tasks.stop(&id),
                     Action::Tell(hook) => self.tell(hook),
@@ -407,6 +437,9 @@ impl<'a> Session<'a> {
 
     async fn renew_claims(&self) {
         let keys = self.claims.granted();
+        if keys.is_empty() {
+            return;
+        }
         // A lease that could not be renewed only means that somebody else may compute the same.
         let _ = self.engine.memos.look_up(&keys, Some(Duration::ZERO), self.whose.run, LEASE).await;
     }
@@ -421,6 +454,8 @@ impl<'a> Session<'a> {
     /// Lets go of what is under way for a step that starts over.
     async fn drop_work(&mut self, id: &InstanceId) {
         self.tasks.forget(id);
+        self.leave(Seat::Step(id.clone()));
+        self.free().await;
         self.asked.remove(id);
         self.fingerprints.remove(id);
         self.claims.unpark(id);

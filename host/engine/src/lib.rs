@@ -14,6 +14,7 @@ mod lookup;
 mod plans;
 mod request;
 pub mod retry;
+mod seats;
 mod tasks;
 
 pub use drive::{CancelRequest, Engine, EngineSettings, Parts, RunEnd};

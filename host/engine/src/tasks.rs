@@ -18,6 +18,7 @@ use opyard_store::event_log::Durable;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::decide::Seat;
 use crate::request::Fingerprints;
 
 /// One try of one step of the run.
@@ -61,6 +62,14 @@ pub(crate) enum News {
     Fingerprints {
         of: Try,
         told: Fingerprints,
+    },
+    /// A slot is held.
+    Seated {
+        seat: Seat,
+    },
+    /// A slot is not to be had now: it is waited for.
+    Waits {
+        seat: Seat,
     },
     /// A hook was told: what came of it, and what it said.
     Hooked {
@@ -236,6 +245,11 @@ impl Tasks {
             // Told like any other task that panics.
             Err(panic) => Some(self.set.spawn(async move { resume_unwind(panic) })),
         }
+    }
+
+    /// Waits for something until it is told not to.
+    pub(crate) fn wait(&mut self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.set.spawn(work)
     }
 
     /// No step of the run is running.

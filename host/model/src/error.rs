@@ -131,6 +131,7 @@ codes! {
     257 BadTemplate "a text of a hook that cannot be used";
     261 UnknownAsset "nothing was ever said of an asset or series of that name";
     284 BadCondition "a condition that cannot be understood";
+    285 UnknownPool "no pool of that name";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use opyard_engine::decide::{Action, Outlook, decide};
+use opyard_engine::decide::{Action, Outlook, Seat, Seats, decide};
 use opyard_engine::{EngineError, MemoQuestion};
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Recorded, RunEvent, SkipReason};
@@ -112,10 +112,12 @@ impl Rehearsal<'_> {
             parent: None,
             root: None,
         })?;
+        // Whoever needs a slot has it: what is foretold does not depend on who else runs.
+        let seats = Seats { held: [Seat::Run].into(), ..Seats::default() };
         loop {
             let (nothing, nobody) = (HashSet::new(), HashSet::new());
-            let now = Timestamp::from_micros(0);
-            let outlook = Outlook { now, asked: &nothing, slots: usize::MAX, telling: &nobody };
+            let (now, slots) = (Timestamp::from_micros(0), usize::MAX);
+            let outlook = Outlook { now, asked: &nothing, slots, seats: &seats, telling: &nobody };
             let actions = decide(&self.state, outlook);
             if actions.is_empty() {
                 return Ok(());
@@ -125,6 +127,7 @@ impl Rehearsal<'_> {
                     Action::Append(events) => events.into_iter().try_for_each(|event| self.fold(event))?,
                     Action::LookUp(ids) => self.look_up(ids).await?,
                     Action::Start(id) => self.pretend(&id)?,
+                    Action::Ask(seats) => seats.iter().filter_map(Seat::step).try_for_each(|id| self.pretend(id))?,
                     // Nobody is told of what might be.
                     Action::Tell(hook) => {
                         if let Some((of, hook)) = self.state.hook_name(&hook) {

@@ -139,6 +139,7 @@ impl Yard {
             events: tenant_store.events(),
             artifacts: tenant_store.artifacts(),
             memos: tenant_store.memos(),
+            pools: tenant_store.pools(),
             clock: Arc::new(SystemClock),
         };
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);

@@ -1,6 +1,6 @@
 //! Where it is kept: event log, artifacts, memo.
 //!
-//! The traits ([`event_log`], [`artifact`], [`memo`], [`io_manager`]) are the seam that engine and sandbox know. [`Store`]
+//! The traits ([`event_log`], [`artifact`], [`memo`], [`pool`], [`io_manager`]) are the seam that engine and sandbox know. [`Store`]
 //! implements them over one SQLite database and one object store; [`memory`] implements them without a disk; [`fault`]
 //! wraps either and makes it fail. The three pass the same suite, `conformance`.
 
@@ -20,6 +20,7 @@ pub mod key_value;
 pub mod memo;
 pub mod memory;
 pub mod object;
+pub mod pool;
 pub mod query;
 pub mod run;
 mod sqlite;

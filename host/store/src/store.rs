@@ -8,7 +8,7 @@ use opyard_model::id::{Name, RunId, TenantId};
 use opyard_model::limits::ByteSize;
 use opyard_model::time::Clock;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::artifact::ArtifactStore;
 use crate::control::Control;
@@ -17,12 +17,14 @@ use crate::event_log::EventLog;
 use crate::key_value::KeyValues;
 use crate::memo::MemoStore;
 use crate::object::Objects;
+use crate::pool::Pools;
 use crate::run::{MAX_PAGE, RunFilter, RunSummary};
 use crate::sqlite::artifacts::SqliteArtifacts;
 use crate::sqlite::cache::ValueCache;
 use crate::sqlite::events::SqliteEvents;
 use crate::sqlite::large::READ_AHEAD;
 use crate::sqlite::memo::SqliteMemos;
+use crate::sqlite::pools::SqlitePools;
 use crate::sqlite::presence::Presence;
 use crate::sqlite::queue::Queue;
 use crate::sqlite::readers::Readers;
@@ -113,6 +115,7 @@ impl Store {
             tails: Mutex::default(),
             cache: Mutex::new(ValueCache::new(usize::try_from(settings.cache.0).unwrap_or(usize::MAX))),
             claims: Mutex::default(),
+            freed: watch::Sender::new(()),
             followers: Mutex::default(),
         });
         let (sender, ended) = oneshot::channel();
@@ -201,6 +204,12 @@ impl TenantStore {
     #[must_use]
     pub fn memos(&self) -> Arc<dyn MemoStore> {
         Arc::new(SqliteMemos { shared: Arc::clone(self.shared()), tenant: self.tenant.clone() })
+    }
+
+    /// The pools.
+    #[must_use]
+    pub fn pools(&self) -> Arc<dyn Pools> {
+        Arc::new(SqlitePools { shared: Arc::clone(self.shared()), tenant: self.tenant.clone() })
     }
 
     /// A bucket of small values by name. It is there once something was put into it.

@@ -103,6 +103,7 @@ impl JobTest {
             events: store.events(),
             artifacts: store.artifacts(),
             memos: store.memos(),
+            pools: store.pools(),
             clock: Arc::new(SystemClock),
         };
         let settings = EngineSettings { max_concurrent_steps: AT_ONCE, wasmtime: opyard_server::WASMTIME.to_owned() };

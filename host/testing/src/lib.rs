@@ -13,7 +13,8 @@
 //! # async fn example() -> Result<(), opyard_testing::TestError> {
 //! let rows = std::fs::read("data/penguins.csv").expect("the example data");
 //! let test = JobTest::load("opyard.yaml", "train").await?.set("split.seed=8")?;
-//! let run = test.resource("raw", Fake::objects([("penguins.csv", rows)])).run().await?;
+//! let test = test.resource("raw", Fake::objects([("penguins.csv", rows)]));
+//! let run = test.run().await?;
 //! assert!(run.succeeded(), "{:?}", run.failures());
 //! assert!(run.json("eval.score").await?["accuracy"].as_f64() > Some(0.9));
 //! # Ok(())

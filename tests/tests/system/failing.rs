@@ -166,7 +166,7 @@ impl Project {
 }
 
 /// Waits for a condition, looking again now and then; a minute is for ever.
-fn wait_until(condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
     let (sender, looks) = std::sync::mpsc::channel::<()>();
     for _ in 0..600 {
         if condition() {

@@ -17,6 +17,7 @@ mod layering;
 mod network;
 mod op_tests;
 mod penguins;
+mod pools;
 mod server;
 mod stateful;
 mod stories;

@@ -138,6 +138,7 @@ pub(crate) fn told(event: &RunEvent) -> String {
         RunEvent::StepMemoized { origin, .. } => format!("computed by {origin}"),
         RunEvent::StepReused { origin, .. } => format!("taken from {origin}"),
         RunEvent::StepMemoMissed { .. } => "not in the memo".to_owned(),
+        RunEvent::StepWaiting { pool, .. } => format!("for a slot of the pool {pool}"),
         RunEvent::HandledOutput { port, manager, locator, .. } => {
             format!("{port} kept by {manager}: {}", place(locator, None))
         }

@@ -7,6 +7,7 @@ pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod inspect;
 pub(crate) mod metadata;
+pub(crate) mod pools;
 pub(crate) mod quantity;
 pub(crate) mod run;
 pub(crate) mod steps;

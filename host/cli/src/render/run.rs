@@ -413,6 +413,7 @@ pub(crate) fn news(report: &Report, recorded: &Recorded) -> Option<String> {
         | RunEvent::Progress { .. } => None,
         RunEvent::StepExpectationResult { expectation, .. } if expectation.success => None,
         RunEvent::Log { line, .. } if line.level < Level::Warning => None,
+        RunEvent::StepWaiting { .. } => Some("waits"),
         RunEvent::StepStart { .. } => Some("started"),
         RunEvent::StepSuccess { .. } => Some("success"),
         RunEvent::StepFailure { failure, .. } if failure.code == Code::Canceled => Some("canceled"),

@@ -53,7 +53,7 @@ pub(crate) fn table(report: &Report, extent: Extent, indent: &str) -> String {
 /// How a state is drawn.
 pub(crate) fn style(standing: &Standing) -> Style {
     match standing {
-        Standing::Pending => DIM,
+        Standing::Pending | Standing::Waiting(_) => DIM,
         Standing::Running => PLAIN,
         Standing::UpForRetry | Standing::Skipped(_) | Standing::Canceled => WARN,
         Standing::Success => GOOD,
@@ -75,6 +75,7 @@ pub(crate) const fn skip_reason(reason: SkipReason) -> &'static str {
 pub(crate) fn note(standing: &Standing) -> String {
     match standing {
         Standing::Memoized(origin) | Standing::Reused(origin) => format!("from {origin}"),
+        Standing::Waiting(pool) => format!("for a slot of the pool {pool}"),
         Standing::Skipped(reason) => skip_reason(*reason).to_owned(),
         Standing::Failure(failure) => format!("{} {}", failure.code, text::one_line(&failure.description, 70)),
         Standing::Pending | Standing::Running | Standing::UpForRetry | Standing::Success | Standing::Canceled => {

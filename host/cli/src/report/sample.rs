@@ -107,6 +107,7 @@ pub(crate) fn one_of_each() -> Vec<RunEvent> {
         RunEvent::RunFailure { failure: Failure::new(Code::OpFailed, "1 step failed: fit") },
         RunEvent::RunCanceling { reason: "interrupted".into() },
         RunEvent::RunCanceled,
+        RunEvent::StepWaiting { step: step(), generation: 0, pool: name("db") },
         RunEvent::StepStart { of: of("fit") },
         RunEvent::StepInput { of: of("fit"), port: name("rows"), values: 1, identity: Digest::of(b"identity") },
         RunEvent::StepOutput { of: of("fit"), output: yielded("model", vec![entry("rows", MetadataValue::Int(250))]) },

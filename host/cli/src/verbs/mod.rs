@@ -11,6 +11,7 @@ mod live;
 mod op_test;
 mod outputs;
 mod plan;
+mod pools;
 mod query;
 mod run;
 mod runs;
@@ -54,6 +55,7 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Restore(args) => upkeep::restore(&global, &args, screen).await,
         Verb::Schema(args) => configs::schema(&global, &args, screen).await,
         Verb::Scaffold(args) => configs::scaffold(&global, &args, screen).await,
+        Verb::Pools(args) => pools::pools(&global, &args, screen).await,
         Verb::Doctor(args) => doctor::doctor(&global, &args, screen).await,
         Verb::Op(Op::Test(args)) => op_test::test(&global, &args, screen).await,
         Verb::Op(Op::Inspect(args)) => inspect::inspect(&global, &args, screen).await,

@@ -15,6 +15,7 @@ use opyard_model::value::Yielded;
 use opyard_store::crash::{self, CrashPoint};
 
 use super::{PAGE, Session};
+use crate::decide::Seat;
 use crate::error::EngineError;
 use crate::request::{Fingerprints, check_outputs, typed};
 use crate::retry::{Setback, after_setback};
@@ -80,6 +81,8 @@ impl Session<'_> {
                     self.memo_hit(&of, Hit { entry: *entry, outputs, checked, handled }, &mut events);
                 }
                 News::Fingerprints { of, told } => self.fingerprints(&of, told, &mut events),
+                News::Seated { seat } => self.seated(seat),
+                News::Waits { seat } => events.extend(self.waits(&seat)),
                 News::MemoMissed { of, key, claimed } => {
                     afterwards.push(self.memo_missed(&of, key, claimed, &mut events));
                 }
@@ -87,6 +90,7 @@ impl Session<'_> {
             next = if events.len() < PAGE { self.inbox.try_recv().ok() } else { None };
         }
         self.append(events).await?;
+        self.free().await;
         for one in afterwards {
             // Neither is worth failing a run for: without a record the step runs again another time, and a claim that is
             // not released ends with its lease.
@@ -163,6 +167,7 @@ impl Session<'_> {
             return Afterwards::Keep;
         }
         let (said, items) = self.tasks.ended(&of.id);
+        self.leave(Seat::Step(of.id.clone()));
         let attempt = self.attempt_of(of);
         let key = self.claims.held_by(&of.id);
         let StepOutcome { result, usage } = outcome;

@@ -128,6 +128,7 @@ impl History {
             events: faults.events(tenant.events()),
             artifacts,
             memos: faults.memos(tenant.memos()),
+            pools: tenant.pools(),
             clock: Arc::clone(clock),
         };
         let settings = EngineSettings { max_concurrent_steps: self.slots, wasmtime: "none".into() };

@@ -13,8 +13,8 @@ use opyard_model::id::{ItemKey, MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{
-    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, Source, Step, StepInput, StepIx, StepOutput, TagLimit,
-    TagValues, Trigger,
+    BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, RunQueue, Source, Step, StepInput, StepIx, StepOutput,
+    TagLimit, TagValues, Trigger,
 };
 use opyard_model::step::{BoundInput, StepResult};
 use opyard_model::value::{ArtifactRef, ValueRef, Yielded};
@@ -62,6 +62,7 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         memo: Memo::Sound,
         hooks: Vec::new(),
         priority: 0,
+        pool: None,
         tags: BTreeMap::new(),
     }
 }
@@ -93,6 +94,8 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         job_hooks: Vec::new(),
         on_failure: FailurePolicy::GoOn,
         policy: RunPolicy::default(),
+        pools: BTreeMap::new(),
+        run_queue: RunQueue::default(),
         settings: Vec::new(),
         reuse: Vec::new(),
     }
@@ -335,6 +338,9 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
     };
     let most = words.below(3) as u32;
     made.priority = words.below(7) as i32 - 3;
+    if words.one_in(4) {
+        made.pool = Some(name("db"));
+    }
     if words.one_in(3) {
         made.tags.insert("kind".into(), ["a", "b"][words.below(2)].into());
     }
@@ -373,7 +379,8 @@ pub(crate) fn plans(most: usize) -> impl Strategy<Value = (Plan, Scripts)> {
             steps.iter_mut().for_each(|step| step.hooks.retain(|hook| !job_hooks.contains(hook)));
         }
         let policy = RunPolicy { tag_limits, ..RunPolicy::default() };
-        (Plan { on_failure, policy, hooks: hooks(), job_hooks, ..plan(steps) }, scripts)
+        let pools = BTreeMap::from([(name("db"), 2)]);
+        (Plan { on_failure, policy, pools, hooks: hooks(), job_hooks, ..plan(steps) }, scripts)
     })
 }
 

@@ -1,16 +1,17 @@
 //! What holds for a run as a whole, in virtual time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opyard_model::error::Code;
 use opyard_model::event::{Recorded, RunEvent, RunStatus};
 use opyard_model::id::RunId;
-use opyard_model::plan::{Memo, Plan, RunPolicy, Source, Step};
+use opyard_model::plan::{Memo, Plan, RunPolicy, RunQueue, Source, Step};
 use tokio::time::Instant;
 
 use crate::drive::manners;
-use crate::plans::{input, plan, slot, step};
+use crate::plans::{input, name, plan, slot, step};
 use crate::yard::{Manner, Player, Yard};
 
 fn run(id: u128) -> RunId {
@@ -71,4 +72,64 @@ async fn a_run_that_costs_too_much_is_stopped() {
     assert_eq!((end.status, end.tally.success, end.tally.skipped), (RunStatus::Failure, 2, 1));
     assert_eq!(failed_with(&yard.log.events(run(1))), Some(Code::RunCpuExceeded));
     assert_eq!(yard.run(run(2), &chain(policy(MINUTE * 2))).await.status, RunStatus::Success);
+}
+
+/// When the calls of each step began, in minutes since `begun`.
+fn minutes(yard: &Yard, begun: Instant) -> Vec<(String, u64)> {
+    let calls = yard.player.calls.lock().unwrap();
+    calls.iter().map(|(step, _, at)| (step.clone(), (at.unwrap() - begun).as_secs() / 60)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_of_a_pool_are_shared_by_runs() {
+    let slow = ["a", "b", "c"].map(|op| (op, Manner::Takes(MINUTE)));
+    let yard = Yard::new(Player { manners: manners(&slow), ..Player::default() }, 4);
+    let in_pool =
+        |path: &str, priority| Step { pool: Some(name("db")), priority, memo: Memo::Off, ..step(path, Vec::new()) };
+    let pools = BTreeMap::from([(name("db"), 1)]);
+    let one = Plan { pools: pools.clone(), ..plan(vec![in_pool("a", 0), in_pool("b", 0)]) };
+    let two = Plan { pools, ..plan(vec![in_pool("c", 9)]) };
+    yard.enqueue(run(1), &one).await;
+    yard.enqueue(run(2), &two).await;
+    let begun = Instant::now();
+    let (first, second) = tokio::join!(yard.drive(run(1)), async {
+        tokio::time::sleep(MINUTE / 2).await;
+        yard.drive(run(2)).await
+    });
+    assert_eq!((first.unwrap().status, second.unwrap().status), (RunStatus::Success, RunStatus::Success));
+    // One at a time; whoever has the higher priority goes before one that does not hold a slot yet.
+    let told: Vec<_> = ["a", "c", "b"].iter().map(|step| (*step).to_owned()).zip(0..).collect();
+    assert_eq!(minutes(&yard, begun), told);
+    let waits = |one: &Recorded| matches!(&one.event, RunEvent::StepWaiting { pool, .. } if pool.as_str() == "db");
+    assert!([1, 2].map(run).iter().all(|run| yard.log.events(*run).iter().any(waits)));
+    let left = yard.pools.list().await.unwrap();
+    assert!(left.iter().all(|pool| pool.held.is_empty() && pool.waiting.is_empty()), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_wait_for_their_turn() {
+    let yard = Yard::new(Player { manners: manners(&[("a", Manner::Takes(MINUTE))]), ..Player::default() }, 4);
+    let queue = RunQueue { limit: Some(1), tag_limits: Vec::new() };
+    let job = |priority| {
+        let policy = RunPolicy { priority, ..RunPolicy::default() };
+        let steps = vec![Step { memo: Memo::Off, ..step("a", Vec::new()) }];
+        Plan { run_queue: queue.clone(), policy, ..plan(steps) }
+    };
+    for (id, priority) in [(1, 0), (2, 0), (3, 5)] {
+        yard.enqueue(run(id), &job(priority)).await;
+    }
+    let begun = Instant::now();
+    let after = |delay: u32, id| {
+        let yard = &yard;
+        async move {
+            tokio::time::sleep(Duration::from_secs(delay.into())).await;
+            let end = yard.drive(run(id)).await.unwrap();
+            (end.status, (begun.elapsed().as_secs() + 1) / 60)
+        }
+    };
+    let ends = tokio::join!(after(0, 1), after(1, 2), after(2, 3));
+    let success = |minute| (RunStatus::Success, minute);
+    assert_eq!(ends, (success(1), success(3), success(2)), "the third has the higher priority");
+    let kinds: Vec<_> = yard.log.events(run(2)).iter().take(3).map(|one| one.event.kind()).collect();
+    assert_eq!(kinds, ["run_enqueued", "engine_event", "run_dequeued"]);
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use opyard_engine::decide::{Action, MAX_FACTS, Outlook, decide};
+use opyard_engine::decide::{Action, MAX_FACTS, Outlook, Seat, Seats, decide};
 use opyard_engine::retry::{Setback, after_setback};
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
@@ -43,6 +43,7 @@ pub(crate) struct Simulation<'a> {
     now: Timestamp,
     asked: HashSet<InstanceId>,
     running: HashMap<InstanceId, Running>,
+    seats: Seats,
     telling: HashSet<HookId>,
     given: HashMap<Attempt, Vec<BoundInput>>,
     chance: Chance,
@@ -79,6 +80,7 @@ impl<'a> Simulation<'a> {
             now: Timestamp::from_micros(0),
             asked: HashSet::new(),
             running: HashMap::new(),
+            seats: Seats::default(),
             telling: HashSet::new(),
             given: HashMap::new(),
             chance,
@@ -112,6 +114,7 @@ impl<'a> Simulation<'a> {
             let id = self.state.locate(step).unwrap();
             self.running.remove(&id);
             self.asked.remove(&id);
+            self.leave(id);
         }
         let recorded = Recorded { run: run(), seq: self.state.last_seq() + 1, at: self.now, event };
         if let Err(error) = self.state.apply(&recorded) {
@@ -121,6 +124,12 @@ impl<'a> Simulation<'a> {
         if let Err(wrong) = self.state.audit() {
             panic!("after {:?}: {wrong}", self.log.last().unwrap().event);
         }
+    }
+
+    fn leave(&mut self, id: InstanceId) {
+        let seat = Seat::Step(id);
+        self.seats.asked.remove(&seat);
+        self.seats.held.remove(&seat);
     }
 
     fn is_over(&self) -> bool {
@@ -133,8 +142,9 @@ impl<'a> Simulation<'a> {
             if self.chance.cancel_after == Some(round) && !self.is_over() {
                 self.append(RunEvent::RunCanceling { reason: "asked".into() });
             }
-            let telling = self.telling.clone();
-            let outlook = Outlook { now: self.now, asked: &self.asked, slots: self.chance.slots, telling: &telling };
+            let (seats, telling) = (self.seats.clone(), self.telling.clone());
+            let (now, asked, slots) = (self.now, &self.asked, self.chance.slots);
+            let outlook = Outlook { now, asked, slots, seats: &seats, telling: &telling };
             let actions = decide(&self.state, outlook);
             assert_eq!(actions, decide(&self.state, outlook));
             let mut wake = None;
@@ -153,6 +163,15 @@ impl<'a> Simulation<'a> {
                         }
                     }
                     Action::Start(id) => self.start(&id),
+                    Action::Ask(seats) => {
+                        for seat in seats {
+                            assert!(!self.seats.held.contains(&seat) && self.seats.asked.insert(seat), "asked twice");
+                        }
+                        assert!(
+                            self.seats.asked.len() <= self.chance.slots,
+                            "more stand in line than there are places"
+                        );
+                    }
                     Action::Stop(id) => self.running.get_mut(&id).unwrap().stopped = true,
                     Action::Tell(hook) => {
                         let by_rule =
@@ -195,21 +214,29 @@ impl<'a> Simulation<'a> {
     /// A step starts within the limits by tag, and before it whatever has a higher priority and could start as well.
     fn check_turn(&self, id: &InstanceId) {
         let plan = self.state.plan();
+        // Whoever has asked for a slot, or holds one, is as good as running.
+        let seated = self.seats.asked.iter().chain(&self.seats.held).filter_map(Seat::step);
+        let taken: HashSet<&InstanceId> = self.running.keys().chain(seated).collect();
         let fits = |id: &InstanceId| {
             plan.policy.tag_limits.iter().all(|limit| {
                 let of = |id: &InstanceId| limit.group(&plan.step(id.step).tags);
-                of(id).is_none_or(|group| {
-                    self.running.keys().filter(|other| of(other) == Some(group)).count() < limit.limit as usize
-                })
+                let beside = |group| taken.iter().filter(|other| **other != id && of(other) == Some(group)).count();
+                of(id).is_none_or(|group| beside(group) < limit.limit as usize)
             })
         };
         assert!(fits(id), "{id:?} starts beyond a limit");
+        let has_seat = |id: &InstanceId| self.seats.held.contains(&Seat::Step(id.clone()));
+        if plan.step(id.step).pool.is_some() {
+            assert!(has_seat(id), "{id:?} starts without a slot");
+            return; // Before all others, since nobody else can use its slot.
+        }
         let priority = plan.step(id.step).priority;
         let stale: HashSet<_> = self.state.stale().collect();
         for (other, instance) in self.state.instances().filter(|(other, _)| !stale.contains(other)) {
             let is_ready = matches!(instance.state, StepState::Ready { memo: MemoStanding::Run, .. });
             let goes_first = plan.step(other.step).priority > priority;
-            assert!(!(is_ready && goes_first && fits(&other)), "{id:?} starts before {other:?}");
+            let can_start = plan.step(other.step).pool.is_none() && fits(&other);
+            assert!(!(is_ready && goes_first && can_start), "{id:?} starts before {other:?}");
         }
     }
 
@@ -262,14 +289,24 @@ impl<'a> Simulation<'a> {
         asked.sort();
         running.sort();
         telling.sort();
-        let count = asked.len() + running.len() + telling.len();
+        // Slots are free whenever nobody of the run holds them: here there are no others.
+        let can_sit = |seat: &&Seat| {
+            let pool = |seat: &Seat| self.state.plan().step(seat.step().unwrap().step).pool.clone();
+            let held = self.seats.held.iter().filter(|other| pool(other) == pool(seat)).count();
+            held < self.state.plan().pools[&pool(seat).unwrap()] as usize
+        };
+        let seats: Vec<_> = self.seats.asked.iter().filter(can_sit).cloned().collect();
+        let count = asked.len() + running.len() + seats.len() + telling.len();
         assert!(count > 0 || wake.is_some(), "nothing can happen any more: {:?}", self.state.tally());
         let pick = self.draw(count + usize::from(wake.is_some()));
         if let Some(id) = asked.get(pick) {
             self.answer(id);
         } else if let Some(id) = running.get(pick - asked.len()) {
             self.advance(id);
-        } else if let Some(hook) = telling.get(pick.saturating_sub(asked.len() + running.len())) {
+        } else if let Some(seat) = seats.get(pick - asked.len() - running.len()) {
+            self.seats.asked.remove(seat);
+            self.seats.held.insert(seat.clone());
+        } else if let Some(hook) = telling.get(pick - asked.len() - running.len() - seats.len()) {
             self.hooked(hook);
         } else {
             self.now = self.now.max(wake.unwrap());
@@ -317,6 +354,7 @@ impl<'a> Simulation<'a> {
             return self.append(RunEvent::StepOutput { of, output });
         }
         let running = self.running.remove(id).unwrap();
+        self.leave(id.clone());
         let plan = Arc::clone(self.state.plan());
         let step = plan.step(id.step);
         let setback = match running.result {

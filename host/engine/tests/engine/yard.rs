@@ -26,6 +26,8 @@ use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put}
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::event_log::{Accepted, Durable, EventLog};
 use opyard_store::memo::{MemoAnswer, MemoStore};
+use opyard_store::memory::MemoryStore;
+use opyard_store::pool::Pools;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -398,6 +400,7 @@ impl StepExecutor for Player {
 pub(crate) struct Yard {
     pub(crate) log: Arc<MemoryLog>,
     pub(crate) memos: Arc<Memos>,
+    pub(crate) pools: Arc<dyn Pools>,
     pub(crate) player: Arc<Player>,
     pub(crate) engine: Engine,
 }
@@ -405,15 +408,18 @@ pub(crate) struct Yard {
 impl Yard {
     pub(crate) fn new(player: Player, slots: usize) -> Self {
         let (log, memos, player) = (Arc::new(MemoryLog::new()), Arc::new(Memos::default()), Arc::new(player));
+        let clock: Arc<dyn Clock> = Arc::new(Time(Instant::now()));
+        let pools = MemoryStore::new(Arc::clone(&clock)).tenant(&TenantId::default()).pools();
         let parts = Parts {
             executor: Arc::<Player>::clone(&player),
             events: Arc::<MemoryLog>::clone(&log),
             artifacts: Arc::new(Artifacts::default()),
             memos: Arc::<Memos>::clone(&memos),
-            clock: Arc::new(Time(Instant::now())),
+            pools: Arc::clone(&pools),
+            clock,
         };
         let settings = EngineSettings { max_concurrent_steps: slots, wasmtime: "none".into() };
-        Self { log, memos, player, engine: Engine::new(TenantId::default(), parts, settings) }
+        Self { log, memos, pools, player, engine: Engine::new(TenantId::default(), parts, settings) }
     }
 
     pub(crate) async fn enqueue(&self, run: RunId, plan: &Plan) {

@@ -30,7 +30,7 @@ use crate::error::Code;
 use crate::hook::{Outcome, Webhook};
 use crate::id::{Name, StepPath};
 use crate::limits::LimitOverrides;
-use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, RunPolicy, Trigger};
+use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, RunPolicy, RunQueue, Trigger};
 use crate::secret::SecretSpec;
 
 pub use setting::Setting;
@@ -49,6 +49,9 @@ pub struct Definitions {
     pub(crate) environments: Table<Environment>,
     pub(crate) schedules: Table<Schedule>,
     pub(crate) secrets: Table<SecretSpec>,
+    /// The slots of each pool.
+    pub(crate) pools: Table<u32>,
+    pub(crate) run_queue: RunQueue,
 }
 
 /// When a job runs by itself.
@@ -402,6 +405,7 @@ pub(crate) struct StepDefinition {
     pub(crate) after: Vec<Located<Name>>,
     pub(crate) when: Option<Located<Trigger>>,
     pub(crate) priority: i32,
+    pub(crate) pool: Option<Located<Name>>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) memo: Option<Located<MemoChoice>>,
     pub(crate) hooks: Vec<HookDefinition>,

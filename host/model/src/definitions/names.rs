@@ -85,6 +85,12 @@ impl Definitions {
                     found.push(unknown(Code::UnknownType, "type", name.value.as_str(), &name.place, known));
                 }
             }
+            if let Some(pool) = &step.pool
+                && !found.is_full()
+                && !self.pools.knows(pool.value.as_str())
+            {
+                found.push(unknown(Code::UnknownPool, "pool", pool.value.as_str(), &pool.place, self.pools.names()));
+            }
             step.managers().for_each(|name| self.check_manager(name, found));
         }
     }

@@ -8,8 +8,8 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Code;
 use crate::id::StepPath;
 use crate::plan::{
-    CancelRule, FailurePolicy, MAX_CANCEL_RULES, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, TagLimit,
-    TagValues,
+    CancelRule, FailurePolicy, MAX_CANCEL_RULES, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunQueue,
+    TagLimit, TagValues,
 };
 
 const POLICY: Keys = Keys {
@@ -20,7 +20,23 @@ const POLICY: Keys = Keys {
 const CANCEL: Keys = Keys { what: "a condition of `cancel_run_when`", known: &["when", "message"], later: &[] };
 const TAG_LIMIT: Keys = Keys { what: "a limit by tag", known: &["key", "value", "each", "limit"], later: &[] };
 
+const POOL: Keys = Keys { what: "a pool", known: &["limit", "description"], later: &[] };
+const RUN_QUEUE: Keys = Keys { what: "`run_queue`", known: &["limit", "tag_limits"], later: &[] };
+
 impl Reading<'_> {
+    pub(super) fn pool(&mut self, node: &Node) -> Option<u32> {
+        let fields = self.fields(node, &POOL)?;
+        let limit = fields.require(self, "limit", "how many steps may run side by side: `limit: 2`")?;
+        self.side_by_side(limit)
+    }
+
+    pub(super) fn run_queue(&mut self, node: &Node) -> Option<RunQueue> {
+        let fields = self.fields(node, &RUN_QUEUE)?;
+        let limit = fields.get("limit").and_then(|node| self.side_by_side(node));
+        let tag_limits = fields.get("tag_limits").map(|node| self.tag_limits(node)).unwrap_or_default();
+        Some(RunQueue { limit, tag_limits })
+    }
+
     pub(super) fn policy(&mut self, node: &Node) -> Option<JobPolicy> {
         let fields = self.fields(node, &POLICY)?;
         let mut policy = JobPolicy::default();

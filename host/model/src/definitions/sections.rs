@@ -32,8 +32,10 @@ const FILE: Keys = Keys {
         "environments",
         "schedules",
         "secrets",
+        "pools",
+        "run_queue",
     ],
-    later: &["sensors", "hooks", "trust", "pools", "partitions", "backfills", "assets", "tenants", "memo", "include"],
+    later: &["sensors", "hooks", "trust", "partitions", "backfills", "assets", "tenants", "memo", "include"],
 };
 const COMPONENT: Keys = Keys { what: "a component", known: &["path"], later: &["oci", "digest", "verify", "url"] };
 const TYPE: Keys = Keys { what: "a type", known: &["base", "description", "schema", "check"], later: &[] };
@@ -101,6 +103,8 @@ impl Reading<'_> {
         let environments =
             self.table(fields.get("environments"), "`environments`", |r, _, node| r.environment(node, &fields));
         let schedules = self.table(fields.get("schedules"), "`schedules`", |r, _, node| r.schedule(node));
+        let pools = self.table(fields.get("pools"), "`pools`", |r, _, node| r.pool(node));
+        let run_queue = fields.get("run_queue").and_then(|node| self.run_queue(node)).unwrap_or_default();
         Some(Definitions {
             source: source.clone(),
             components,
@@ -112,6 +116,8 @@ impl Reading<'_> {
             grants,
             environments,
             schedules,
+            pools,
+            run_queue,
             secrets: std::mem::take(&mut self.secrets),
         })
     }

@@ -41,8 +41,9 @@ const STEP: Keys = Keys {
         "when",
         "hooks",
         "priority",
+        "pool",
     ],
-    later: &["pool", "partitions"],
+    later: &["partitions"],
 };
 const RETRY: Keys =
     Keys { what: "a retry policy", known: &["max_retries", "delay", "backoff", "jitter"], later: &["max_delay"] };
@@ -111,7 +112,9 @@ impl Reading<'_> {
         let fields = self.fields(node, &STEP)?;
         let body = self.body(&fields, node);
         if let Some((_, Body::Graph(_))) = &body {
-            for name in ["config", "retry", "timeout", "limits", "io_manager", "types", "memo", "when", "priority"] {
+            for name in
+                ["config", "retry", "timeout", "limits", "io_manager", "types", "memo", "when", "priority", "pool"]
+            {
                 if let Some((key, _)) = fields.entry(name) {
                     self.push(
                         Diagnostic::error(Code::UnknownKey, format!("`{name}` means nothing for a graph"))
@@ -148,6 +151,9 @@ impl Reading<'_> {
             Some(Located { value, place: node.place.clone() })
         });
         let priority = fields.get("priority").and_then(|node| self.priority(node)).unwrap_or_default();
+        let pool = fields
+            .get("pool")
+            .and_then(|node| Some(Located { value: self.name_at(node, "`pool`")?, place: node.place.clone() }));
         let tags = self.tags(fields.get("tags"));
         let memo = fields.get("memo").and_then(|node| self.memo(node));
         let hooks = self.hooks(fields.get("hooks"));
@@ -164,6 +170,7 @@ impl Reading<'_> {
             after,
             when,
             priority,
+            pool,
             tags,
             memo,
             hooks,

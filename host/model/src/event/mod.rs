@@ -110,6 +110,15 @@ pub enum RunEvent {
     /// Everything that ran has stopped.
     RunCanceled,
 
+    /// The step could start, and waits for a slot of its pool.
+    StepWaiting {
+        /// The step.
+        step: StepKey,
+        /// Its generation.
+        generation: u32,
+        /// The pool.
+        pool: Name,
+    },
     /// A try of a step begins.
     StepStart {
         /// Which.
@@ -411,6 +420,7 @@ impl RunEvent {
             Self::RunFailure { .. } => "run_failure",
             Self::RunCanceling { .. } => "run_canceling",
             Self::RunCanceled => "run_canceled",
+            Self::StepWaiting { .. } => "step_waiting",
             Self::StepStart { .. } => "step_start",
             Self::StepInput { .. } => "step_input",
             Self::StepOutput { .. } => "step_output",
@@ -457,7 +467,8 @@ impl RunEvent {
             | Self::RunCanceling { .. }
             | Self::RunCanceled
             | Self::EngineEvent { .. } => Subject::Run,
-            Self::StepSkipped { step, .. }
+            Self::StepWaiting { step, .. }
+            | Self::StepSkipped { step, .. }
             | Self::StepSuperseded { step, .. }
             | Self::StepMemoized { step, .. }
             | Self::StepReused { step, .. }

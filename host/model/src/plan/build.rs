@@ -128,6 +128,8 @@ impl Plan {
             job_hooks: built.job_hooks,
             on_failure: job.value.policy.on_failure,
             policy: job.value.policy.run.clone(),
+            pools: built.pools,
+            run_queue: definitions.run_queue.clone(),
             settings: launch.settings.iter().filter_map(Setting::recorded).collect(),
             reuse: Vec::new(),
         };
@@ -230,6 +232,7 @@ pub(super) struct Built {
     pub(super) secrets: BTreeMap<Name, SecretSpec>,
     pub(super) io_managers: BTreeMap<Name, IoManagerSpec>,
     pub(super) types: BTreeMap<TypeName, TypeCheck>,
+    pub(super) pools: BTreeMap<Name, u32>,
     pub(super) hooks: Vec<Hook>,
     pub(super) job_hooks: Vec<HookIx>,
 }

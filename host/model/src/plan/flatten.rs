@@ -292,6 +292,7 @@ impl<'a> Builder<'a> {
             memo: bound.memo,
             hooks: Vec::new(),
             priority: site.definition.priority,
+            pool: self.pool(site.definition),
             tags,
         }
     }

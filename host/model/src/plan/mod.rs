@@ -40,8 +40,8 @@ pub use managers::{ComponentManager, IoManagerSpec, OutsideValue};
 pub use narrow::{Earlier, EarlierRun, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use policy::{
-    CancelRule, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES, RunPolicy,
-    TagLimit, TagValues,
+    CancelRule, FailurePolicy, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES,
+    RunPolicy, RunQueue, TagLimit, TagValues,
 };
 pub use types::TypeCheck;
 
@@ -396,6 +396,9 @@ pub struct Step {
     /// Of the steps that could start, those with the highest go first. In [`PRIORITIES`].
     #[serde(default, skip_serializing_if = "policy::is_zero")]
     pub priority: i32,
+    /// The pool of which it holds a slot while it runs, a name of [`Plan::pools`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Name>,
     /// Tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -441,17 +444,6 @@ impl Step {
     }
 }
 
-/// What happens to the rest of a run when a step fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailurePolicy {
-    /// Whatever does not need the failed step goes on.
-    #[default]
-    GoOn,
-    /// Nothing more starts, and what runs is canceled.
-    FailFast,
-}
-
 /// What can be run: the checked, wired, bound steps of one job in one environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -484,6 +476,12 @@ pub struct Plan {
     /// What holds for the run as a whole.
     #[serde(default, skip_serializing_if = "RunPolicy::is_default")]
     pub policy: RunPolicy,
+    /// The slots of the pools that steps are in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<Name, u32>,
+    /// What runs side by side with it.
+    #[serde(default, skip_serializing_if = "RunQueue::is_default")]
+    pub run_queue: RunQueue,
     /// The settings of the launch, in order: what was laid over the definitions' configs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<RecordedSetting>,

@@ -343,6 +343,8 @@ impl<'a> Narrowing<'a> {
             job_hooks: self.plan.job_hooks.clone(),
             on_failure: self.plan.on_failure,
             policy: self.plan.policy.clone(),
+            pools: self.plan.pools.clone(),
+            run_queue: self.plan.run_queue.clone(),
             settings: self.plan.settings.clone(),
             reuse: reused,
         }

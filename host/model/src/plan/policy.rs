@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::flatten::Builder;
 use crate::condition::Condition;
+use crate::definitions::StepDefinition;
 use crate::definitions::policy::unknown_step;
 use crate::diagnostic::Diagnostic;
 use crate::error::Code;
+use crate::id::Name;
 
 /// Least and greatest priority, of steps and of runs.
 pub const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
@@ -23,6 +25,17 @@ pub const MAX_TAG_LIMITS: usize = 32;
 pub const MAX_GROUPS: usize = 1_000;
 /// Highest limit of what runs side by side.
 pub const MAX_SIDE_BY_SIDE: u32 = 100_000;
+
+/// What happens to the rest of a run when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailurePolicy {
+    /// Whatever does not need the failed step goes on.
+    #[default]
+    GoOn,
+    /// Nothing more starts, and what runs is canceled.
+    FailFast,
+}
 
 /// What holds for a run as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -111,7 +124,35 @@ impl TagLimit {
     }
 }
 
+/// How many runs go side by side, of all that are of one tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunQueue {
+    /// Of all jobs together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// By the tags of the runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tag_limits: Vec<TagLimit>,
+}
+
+impl RunQueue {
+    /// Runs do not wait for each other.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Builder<'_> {
+    /// The pool of a step, which the plan knows from then on.
+    pub(super) fn pool(&mut self, step: &StepDefinition) -> Option<Name> {
+        let name = &step.pool.as_ref()?.value;
+        let limit = self.surroundings.definitions.pools.get(name.as_str())?.value;
+        self.built.pools.insert(name.clone(), limit);
+        Some(name.clone())
+    }
+
     /// The steps that the conditions of the job name are there, and its limits by tag count not too many groups apart.
     pub(super) fn check_policy(&mut self) {
         let policy = &self.job.policy;

@@ -71,6 +71,10 @@ impl RunState {
                 self.expect(self.unfinished == 0, "steps are open")?;
                 self.expect(self.no_hook_is_open(), "hooks are open")?;
             }
+            RunEvent::StepWaiting { step, generation, .. } => {
+                self.expect_status(&[Some(RunStatus::Started)])?;
+                self.ready_at(step, *generation, MemoStanding::Run)?;
+            }
             RunEvent::StepStart { of } => {
                 self.expect_status(&[Some(RunStatus::Started)])?;
                 let id = self.at_attempt(of)?;

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::{InstanceId, RunState};
+use crate::id::Name;
 use crate::plan::{Plan, StepIx};
 
 /// Names a lane of a plan.
@@ -19,6 +20,8 @@ pub struct Lane {
     /// The groups of [`RunPolicy::tag_limits`](crate::plan::RunPolicy) that they count in, as indices of
     /// [`RunState::groups`].
     pub groups: Vec<usize>,
+    /// The pool of which each of them needs a slot.
+    pub pool: Option<Name>,
 }
 
 /// Where a step that is ready stands in line: by lane, then by priority.
@@ -44,7 +47,7 @@ impl Lanes {
         let mut known: HashMap<Lane, LaneIx> = HashMap::new();
         let mut groups: HashMap<(usize, &str), usize> = HashMap::new();
         for step in &plan.steps {
-            let mut lane = Lane::default();
+            let mut lane = Lane { groups: Vec::new(), pool: step.pool.clone() };
             for (nth, limit) in plan.policy.tag_limits.iter().enumerate() {
                 let Some(name) = limit.group(&step.tags) else { continue };
                 lane.groups.push(*groups.entry((nth, name)).or_insert_with(|| {
@@ -96,6 +99,18 @@ impl RunState {
     pub fn line(&self, lane: LaneIx) -> impl Iterator<Item = (Reverse<i32>, &InstanceId)> {
         let line = self.indices.runnable.range(head_of(lane)..);
         line.take_while(move |(turn, _)| turn.lane == lane).map(|(turn, id)| (turn.rank, id))
+    }
+
+    /// The step is ready to run.
+    #[must_use]
+    pub fn is_runnable(&self, id: &InstanceId) -> bool {
+        self.indices.runnable.contains(&(self.turn(id.step), id.clone()))
+    }
+
+    /// What holds back a step, once it is ready.
+    #[must_use]
+    pub fn lane_of(&self, step: StepIx) -> Option<&Lane> {
+        self.lanes.lane_of(step)
     }
 
     /// What holds back the steps of a lane.

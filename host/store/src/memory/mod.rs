@@ -5,6 +5,7 @@ mod artifacts;
 mod events;
 mod image;
 mod memos;
+mod pools;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,6 +18,7 @@ use self::image::Kept;
 use crate::artifact::ArtifactStore;
 use crate::event_log::{Durable, EventLog};
 use crate::memo::MemoStore;
+use crate::pool::{Book, Pools};
 use crate::sqlite::lock;
 
 /// A yard in memory. Cheap to clone; every clone is the same yard.
@@ -33,6 +35,9 @@ struct Tenant {
     kept: Mutex<Kept>,
     /// Changes with every append, sync and power cut.
     news: watch::Sender<()>,
+    book: Mutex<Book>,
+    /// Changes when slots are given back.
+    freed: watch::Sender<()>,
 }
 
 /// One tenant of a yard in memory.
@@ -81,7 +86,8 @@ impl MemoryStore {
         let known = tenants.entry(tenant.clone()).or_insert_with(|| {
             let clock = Arc::clone(&self.clock);
             let kept = Mutex::new(Kept::new(self.write_behind));
-            Arc::new(Tenant { name: tenant.clone(), clock, kept, news: watch::Sender::new(()) })
+            let (news, freed) = (watch::Sender::new(()), watch::Sender::new(()));
+            Arc::new(Tenant { name: tenant.clone(), clock, kept, news, book: Mutex::default(), freed })
         });
         MemoryTenant(Arc::clone(known))
     }
@@ -135,6 +141,12 @@ impl MemoryTenant {
     /// The memo.
     #[must_use]
     pub fn memos(&self) -> Arc<dyn MemoStore> {
+        Arc::new(self.clone())
+    }
+
+    /// The pools.
+    #[must_use]
+    pub fn pools(&self) -> Arc<dyn Pools> {
         Arc::new(self.clone())
     }
 }

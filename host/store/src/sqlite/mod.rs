@@ -12,6 +12,7 @@ pub(crate) mod damage;
 pub(crate) mod events;
 pub(crate) mod large;
 pub(crate) mod memo;
+pub(crate) mod pools;
 pub(crate) mod presence;
 pub(crate) mod queue;
 pub(crate) mod readers;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) tails: Mutex<tails::Tails>,
     pub(crate) cache: Mutex<cache::ValueCache>,
     pub(crate) claims: Mutex<claims::Claims>,
+    /// Changes when slots of pools are given back here.
+    pub(crate) freed: watch::Sender<()>,
     /// Who follows which run; told the last durable sequence number after each commit.
     pub(crate) followers: Mutex<HashMap<RunKey, watch::Sender<u64>>>,
 }

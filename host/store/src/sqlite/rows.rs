@@ -217,7 +217,8 @@ pub(crate) fn insert_event(
     let event = &encoded.event;
     let attempt = event.attempt();
     let generation = attempt.map(|of| of.generation).or(match event {
-        RunEvent::StepSkipped { generation, .. }
+        RunEvent::StepWaiting { generation, .. }
+        | RunEvent::StepSkipped { generation, .. }
         | RunEvent::StepSuperseded { generation, .. }
         | RunEvent::StepMemoized { generation, .. }
         | RunEvent::StepReused { generation, .. }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{buckets, damage, sqlite_error, views};
+use super::{buckets, damage, pools, sqlite_error, views};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::object::io_kind;
 
@@ -203,6 +203,7 @@ fn prepare_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError>
     }
     transaction.execute_batch(damage::TABLE).map_err(wrong)?;
     transaction.execute_batch(buckets::TABLES).map_err(wrong)?;
+    transaction.execute_batch(pools::TABLES).map_err(wrong)?;
     transaction.execute_batch(views::INDICES).map_err(wrong)?;
     if found != FORMAT {
         transaction.pragma_update(None, "user_version", FORMAT).map_err(wrong)?;
@@ -259,5 +260,6 @@ pub(crate) fn create_for_test(connection: &Connection) {
     connection.execute_batch(TABLES).expect("the tables are well-formed");
     connection.execute_batch(damage::TABLE).expect("the table is well-formed");
     connection.execute_batch(buckets::TABLES).expect("the tables are well-formed");
+    connection.execute_batch(pools::TABLES).expect("the tables are well-formed");
     connection.execute_batch(views::INDICES).expect("the indices are well-formed");
 }

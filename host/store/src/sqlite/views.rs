@@ -19,7 +19,7 @@ pub(crate) const VIEWS: [(&str, &str); 8] = [
     (
         "steps",
         "SELECT last.run, last.step,
-            CASE last.kind WHEN 'step_start' THEN 'running' WHEN 'step_up_for_retry' THEN 'up_for_retry'
+            CASE last.kind WHEN 'step_start' THEN 'running' WHEN 'step_waiting' THEN 'waiting' WHEN 'step_up_for_retry' THEN 'up_for_retry'
                 WHEN 'step_success' THEN 'success' WHEN 'step_memoized' THEN 'memoized'
                 WHEN 'step_reused' THEN 'reused'
                 WHEN 'step_skipped' THEN 'skipped' WHEN 'step_superseded' THEN 'pending'
@@ -38,7 +38,7 @@ pub(crate) const VIEWS: [(&str, &str); 8] = [
                 min(iif(kind = 'step_start', at, NULL)) AS started_at,
                 max(kind IN ('step_success', 'step_memoized', 'step_reused', 'step_skipped', 'step_failure')) AS ended
             FROM {v}_events
-            WHERE kind IN ('step_start', 'step_success', 'step_failure', 'step_skipped', 'step_up_for_retry',
+            WHERE kind IN ('step_waiting', 'step_start', 'step_success', 'step_failure', 'step_skipped', 'step_up_for_retry',
                 'step_restarted', 'step_superseded', 'step_memoized', 'step_reused', 'step_memo_missed')
             GROUP BY run, step
          ) JOIN {v}_events AS last ON last.id = last_id",

@@ -6,6 +6,7 @@ mod faults;
 mod flaky;
 mod gc;
 mod key_values;
+mod pools;
 mod processes;
 mod property;
 mod query;

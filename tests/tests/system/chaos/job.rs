@@ -41,7 +41,8 @@ impl Job {
             let name = format!("n{at}");
             if numbers.is_empty() || random.below(3) == 0 {
                 let value = random.below(1_000);
-                writeln!(steps, "      {name}: {{ op: probe.const, config: {{ value: {value} }} }}").unwrap();
+                writeln!(steps, "      {name}: {{ op: probe.const, config: {{ value: {value} }}, pool: narrow }}")
+                    .unwrap();
                 numbers.push((name, value as f64));
             } else {
                 let picked: Vec<_> = (0..1 + random.below(3))
@@ -85,6 +86,7 @@ impl Job {
             "opyard: 1\ncomponents:\n  probe: {{ path: \"{{{{probe}}}}\" }}\n\
              resources:\n  store: {{ kind: object_store, url: \"file:./outside\", access: read_write }}\n\
              io_managers:\n  files: {{ kind: object_store, url: \"file:./files\", path: \"{{step}}.txt\" }}\n\
+             pools: {{ narrow: {{ limit: 1 }} }}\nrun_queue: {{ limit: 1 }}\n\
              grants:\n  probe.touch: {{ resources: {{ store: store }} }}\n\
              jobs:\n  work:\n    steps:\n{steps}"
         );

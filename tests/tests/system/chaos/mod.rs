@@ -213,6 +213,10 @@ fn check(project: &Project, job: &Job, acknowledged: &BTreeSet<String>, told: &s
         let there: BTreeSet<_> = runs.iter().map(|summary| summary.run.to_string()).collect();
         assert!(acknowledged.is_subset(&there), "{told}: {acknowledged:?} were acknowledged, {there:?} are there");
         assert_eq!(yard.tenant_store().control().abandoned(10).await.unwrap(), [], "{told}: a run has not ended");
+        // All runs have ended, so nobody holds a slot, or waits for one.
+        for pool in yard.tenant_store().pools().list().await.unwrap() {
+            assert!(pool.held.is_empty() && pool.waiting.is_empty(), "{told}: {pool:?}");
+        }
         // After a clean-up that spares nothing but what is referenced, so that both are seen: it takes all that crashes left
         // behind, and nothing that is needed.
         let clean = Retention { min_age: Duration::ZERO, ..Retention::default() };

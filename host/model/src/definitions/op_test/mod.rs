@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::error::Code;
 use crate::id::{MediaType, Name};
 use crate::json::CanonicalJson;
-use crate::plan::{IoManagerSpec, ResourceSpec};
+use crate::plan::{IoManagerSpec, ResourceSpec, RunQueue};
 use crate::secret::SecretSpec;
 
 /// Most cases of one file.
@@ -222,10 +222,11 @@ impl OpTestFile {
             types: Vec::new(),
             after: Vec::new(),
             when: None,
+            priority: 0,
+            pool: None,
             tags: BTreeMap::new(),
             memo: None,
             hooks: Vec::new(),
-            priority: 0,
         };
         let place = &case.op.place;
         let flow = Flow { steps: table_of("op", place, step), order: vec![0] };
@@ -276,6 +277,8 @@ impl OpTestFile {
             environments: Table::default(),
             schedules: Table::default(),
             secrets,
+            pools: Table::default(),
+            run_queue: RunQueue::default(),
         }
     }
 
