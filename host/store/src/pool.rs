@@ -121,7 +121,8 @@ pub struct PoolStatus {
 #[async_trait]
 pub trait Pools: Send + Sync {
     /// Asks for slots. True when they are held from now on, for [`LEASE`] unless they are renewed; also when they were held
-    /// before. False: the asker stands in line, for as long, unless it asks again.
+    /// before. False: the asker stands in line, for as long, unless it asks again. Asking again where nothing has changed
+    /// lengthens neither before half of it is over: so nothing has to be written.
     ///
     /// # Errors
     /// `Unavailable`, `Locked`, `Full`. Whether it holds the slots or stands in line is then unknown.
@@ -201,7 +202,7 @@ pub(crate) struct Asked {
     pub(crate) held: bool,
     /// The rows of the asker from now on.
     pub(crate) rows: Vec<Row>,
-    /// Nothing has changed but, perhaps, how long its signs of life last.
+    /// Nothing has changed, and its last sign of life will do for now.
     pub(crate) is_as_before: bool,
 }
 
@@ -235,18 +236,19 @@ impl Book {
             limits.get(pool).is_some_and(|limit| before < limit.slots as usize)
         };
         let held = was_held || request.pools.iter().all(|(pool, _)| has_room(pool));
+        let lasts = |row: &Row| row.until.since(now.at) > LEASE / 2;
+        let is_as_before = held == was_held
+            && limits.iter().all(|(pool, limit)| self.limits.get(pool) == Some(limit))
+            && before.iter().all(|row| row.is_some_and(|row| row.process == now.process && lasts(row)));
         let rows = request.pools.iter().zip(&before).map(|((pool, _), before)| Row {
             pool: pool.clone(),
             by: request.by.clone(),
             rank,
             asked_at,
             held_since: before.and_then(|row| row.held_since).filter(|_| was_held).or(held.then_some(now.at)),
-            until: now.at.after(LEASE),
+            until: before.filter(|_| is_as_before).map_or(now.at.after(LEASE), |row| row.until),
             process: now.process.to_owned(),
         });
-        let is_as_before = held == was_held
-            && limits.iter().all(|(pool, limit)| self.limits.get(pool) == Some(limit))
-            && before.iter().all(|row| row.is_some_and(|row| row.process == now.process));
         Asked { held, rows: rows.collect(), is_as_before }
     }
 

@@ -181,9 +181,7 @@ impl SqlitePools {
                 let pools: Vec<_> = request.pools.iter().map(|(pool, _)| pool.clone()).collect();
                 let (book, _) = read(connection, (&shared, &tenant), &pools, now)?;
                 let asked = book.ask(&request, Now { process: &shared.process, at: now });
-                let own = book.rows.iter().filter(|row| row.by == request.by);
-                let lives = own.map(|row| row.until.since(now)).min().is_some_and(|left| left > LEASE / 2);
-                Ok((asked.is_as_before && lives).then_some(asked.held))
+                Ok(asked.is_as_before.then_some(asked.held))
             })
             .await
     }
@@ -227,14 +225,23 @@ impl Pools for SqlitePools {
     async fn renew(&self, held: &[Claimant]) -> Result<(), StoreError> {
         let held = held.to_vec();
         self.change(move |transaction, shared, tenant| {
-            let until = shared.clock.now().after(LEASE).as_micros();
+            let now = shared.clock.now();
+            let until = now.after(LEASE).as_micros();
             for by in &held {
+                // What has run out may be somebody else's by now.
                 transaction
                     .prepare_cached(
                         "UPDATE pool_slots SET until = ?4 \
-                         WHERE tenant = ?1 AND run = ?2 AND step = ?3 AND process = ?5",
+                         WHERE tenant = ?1 AND run = ?2 AND step = ?3 AND process = ?5 AND until > ?6",
                     )?
-                    .execute(params![tenant.as_str(), by.run.to_string(), step_of(by), until, shared.process])?;
+                    .execute(params![
+                        tenant.as_str(),
+                        by.run.to_string(),
+                        step_of(by),
+                        until,
+                        shared.process,
+                        now.as_micros(),
+                    ])?;
             }
             Ok(())
         })
