@@ -5,6 +5,7 @@
 
 mod args;
 mod bug;
+mod compile;
 mod error;
 mod exit;
 mod place;
@@ -26,6 +27,10 @@ use crate::exit::Exit;
 use crate::screen::Screen;
 
 fn main() -> ExitCode {
+    // Before there is any thread or open file.
+    if let Some(done) = compile::asked() {
+        return done;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) if answer.kind() == ErrorKind::MissingSubcommand => {

@@ -7,6 +7,7 @@ use opyard_server::model::error::Code;
 use opyard_server::{Yard, YardSettings};
 
 use crate::args::{File, Global};
+use crate::compile;
 use crate::error::CliError;
 
 /// The definitions file where nothing else is said.
@@ -70,7 +71,8 @@ impl Place {
 
     /// Opens the yard, and makes it if there is none.
     pub(crate) fn open(&self) -> Result<Yard, CliError> {
-        Ok(Yard::open(&YardSettings::new(&self.yard))?)
+        let compile_worker = Some(compile::worker()?);
+        Ok(Yard::open(&YardSettings { compile_worker, ..YardSettings::new(&self.yard) })?)
     }
 
     /// There is a yard. A name that something else has is no yard to be: opening it says so.

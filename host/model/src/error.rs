@@ -132,6 +132,7 @@ codes! {
     261 UnknownAsset "nothing was ever said of an asset or series of that name";
     284 BadCondition "a condition that cannot be understood";
     285 UnknownPool "no pool of that name";
+    290 CompileLimit "a component that takes more time or memory to compile than it may";
     301 StoreUnavailable "the yard's database or object store does not answer";
     302 StoreFull "no space left";
     303 YardLocked "another process holds the yard's database";
@@ -148,6 +149,7 @@ codes! {
     314 BackupUnusable "a folder is not a whole backup";
     318 YardDamaged "the yard's database is damaged, or is not one of Opyard's";
     319 SecretMissing "a secret is not where it should be";
+    330 CompilerFailed "what compiles components could not do its work";
     401 IllegalTransition "an event that cannot follow the ones before it";
     402 HostPanic "a panic inside Opyard";
     403 Invariant "something that was taken to be always true was not";
@@ -246,6 +248,7 @@ impl Failure {
                 | Code::IoManagerFailed
                 | Code::SecretMissing
                 | Code::ExecutorLost
+                | Code::CompilerFailed
                 | Code::HostPanic
         )
     }

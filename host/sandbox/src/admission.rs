@@ -1,7 +1,7 @@
 //! Which bytes are looked at more closely than by their shape: a structural check before anything is compiled.
 //!
 //! Compiling is as dangerous as running: 27 KiB of nested loops take half a minute. What is bounded here are the counts
-//! that make it so; validity itself is checked by the compiler, with the same parser.
+//! that make it so ([`ComponentBounds`]); validity itself is checked by the compiler, with the same parser.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use opyard_model::error::{Code, Failure, sanitize};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, FunctionBody, Operator, Parser, Payload};
 
+use crate::bounds::ComponentBounds;
 use crate::imports::{self, CONTRACT_VERSION, Known};
 
 /// What a component exports that ships ops.
@@ -22,23 +23,6 @@ pub(crate) const IO_MANAGERS: &str = "opyard:op/io-managers@0.1.0";
 pub(crate) const HOOKS: &str = "opyard:op/hooks@0.1.0";
 /// Of what a component has to export one at least: the contract that this host speaks.
 const WORLDS: [&str; 4] = [OPS, TYPE_CHECKS, IO_MANAGERS, HOOKS];
-
-/// Most core modules of a component.
-const MAX_MODULES: usize = 64;
-/// Deepest nesting of components.
-const MAX_NESTING: usize = 16;
-/// Most functions, over all modules.
-const MAX_FUNCTIONS: u64 = 100_000;
-/// Most types, imports, exports, instances, aliases, ... over all sections and modules.
-const MAX_ITEMS: u64 = 500_000;
-/// Largest body of a function, in bytes. The interpreter loop of CPython has some 100 KiB.
-const MAX_BODY: usize = 2 << 20;
-/// Deepest nesting of loops; compilers' output has less than ten. This is what makes compiling explode.
-const MAX_LOOP_NESTING: u32 = 100;
-/// Most loops in one function.
-const MAX_LOOPS: u32 = 10_000;
-/// Most targets of one jump table.
-const MAX_TARGETS: u32 = 65_536;
 
 /// A component whose shape was checked, and nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +44,9 @@ pub(crate) fn digest(bytes: &[u8]) -> ComponentDigest {
 ///
 /// # Errors
 /// `OPY-231`, `OPY-232`, `OPY-233` or `OPY-234`, saying what is wrong.
-pub(crate) fn admit(bytes: &[u8], max: u64) -> Result<Admitted, Failure> {
-    if bytes.len() as u64 > max {
-        let text = format!("the component has {} bytes; at most {max} are looked at", bytes.len());
+pub(crate) fn admit(bytes: &[u8], bounds: &ComponentBounds) -> Result<Admitted, Failure> {
+    if bytes.len() as u64 > bounds.size.0 {
+        let text = format!("the component has {} bytes; at most {} are looked at", bytes.len(), bounds.size.0);
         return Err(Failure::new(Code::TooLarge, text));
     }
     if !bytes.starts_with(b"\0asm") {
@@ -74,7 +58,7 @@ pub(crate) fn admit(bytes: &[u8], max: u64) -> Result<Admitted, Failure> {
             "a core WebAssembly module, not a component: wrap it with `wasm-tools component new`",
         ));
     }
-    let mut survey = Survey::default();
+    let mut survey = Survey::new(bounds);
     for payload in Parser::new(0).parse_all(bytes) {
         survey.look(&payload.map_err(invalid)?)?;
     }
@@ -99,8 +83,8 @@ fn too_many(what: &str, max: impl std::fmt::Display) -> Failure {
 }
 
 /// What was seen so far.
-#[derive(Default)]
-struct Survey {
+struct Survey<'a> {
+    bounds: &'a ComponentBounds,
     /// How many components and modules are open around the present place.
     depth: usize,
     modules: usize,
@@ -110,18 +94,24 @@ struct Survey {
     exports: BTreeSet<String>,
 }
 
-impl Survey {
+impl<'a> Survey<'a> {
+    fn new(bounds: &'a ComponentBounds) -> Self {
+        let (imports, exports) = (BTreeSet::new(), BTreeSet::new());
+        Self { bounds, depth: 0, modules: 0, functions: 0, items: 0, imports, exports }
+    }
+
     fn count(&mut self, items: u32) -> Result<(), Failure> {
         self.items += u64::from(items);
-        if self.items > MAX_ITEMS { Err(too_many("types, imports, exports and the like", MAX_ITEMS)) } else { Ok(()) }
+        let max = self.bounds.items;
+        if self.items > max { Err(too_many("types, imports, exports and the like", max)) } else { Ok(()) }
     }
 
     fn look(&mut self, payload: &Payload<'_>) -> Result<(), Failure> {
         match payload {
             Payload::Version { encoding, .. } => {
                 self.depth += 1;
-                if self.depth > MAX_NESTING {
-                    return Err(too_many("components inside each other", MAX_NESTING));
+                if self.depth > self.bounds.depth {
+                    return Err(too_many("components inside each other", self.bounds.depth));
                 }
                 if self.depth == 1 && *encoding != Encoding::Component {
                     return Err(Failure::new(Code::ComponentInvalid, "not a component"));
@@ -130,8 +120,8 @@ impl Survey {
             Payload::End(_) => self.depth = self.depth.saturating_sub(1),
             Payload::ModuleSection { .. } => {
                 self.modules += 1;
-                if self.modules > MAX_MODULES {
-                    return Err(too_many("core modules", MAX_MODULES));
+                if self.modules > self.bounds.modules {
+                    return Err(too_many("core modules", self.bounds.modules));
                 }
             }
             Payload::ComponentImportSection(section) => {
@@ -152,11 +142,11 @@ impl Survey {
             }
             Payload::FunctionSection(section) => {
                 self.functions += u64::from(section.count());
-                if self.functions > MAX_FUNCTIONS {
-                    return Err(too_many("functions", MAX_FUNCTIONS));
+                if self.functions > self.bounds.functions {
+                    return Err(too_many("functions", self.bounds.functions));
                 }
             }
-            Payload::CodeSectionEntry(body) => check_body(body)?,
+            Payload::CodeSectionEntry(body) => check_body(body, self.bounds)?,
             Payload::TypeSection(section) => self.count(section.count())?,
             Payload::ImportSection(section) => self.count(section.count())?,
             Payload::ExportSection(section) => self.count(section.count())?,
@@ -178,9 +168,16 @@ impl Survey {
 }
 
 /// Bounds what makes compiling a function take long.
-fn check_body(body: &FunctionBody<'_>) -> Result<(), Failure> {
-    if body.range().len() > MAX_BODY {
-        return Err(too_many("bytes in one function", MAX_BODY));
+fn check_body(body: &FunctionBody<'_>, bounds: &ComponentBounds) -> Result<(), Failure> {
+    if body.range().len() > bounds.body {
+        return Err(too_many("bytes in one function", bounds.body));
+    }
+    let mut locals = 0u32;
+    for group in body.get_locals_reader().map_err(invalid)? {
+        locals = locals.saturating_add(group.map_err(invalid)?.0);
+        if locals > bounds.locals {
+            return Err(too_many("local variables in one function", bounds.locals));
+        }
     }
     // One entry for each open block: whether it is a loop.
     let mut blocks = Vec::new();
@@ -192,18 +189,21 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Failure> {
                 blocks.push(true);
                 nesting += 1;
                 loops += 1;
-                if nesting > MAX_LOOP_NESTING {
-                    return Err(too_many("loops inside each other in one function", MAX_LOOP_NESTING));
+                if nesting > bounds.loop_nesting {
+                    return Err(too_many("loops inside each other in one function", bounds.loop_nesting));
                 }
-                if loops > MAX_LOOPS {
-                    return Err(too_many("loops in one function", MAX_LOOPS));
+                if loops > bounds.loops {
+                    return Err(too_many("loops in one function", bounds.loops));
                 }
             }
             Operator::End => nesting -= u32::from(blocks.pop() == Some(true)),
-            Operator::BrTable { targets } if targets.len() > MAX_TARGETS => {
-                return Err(too_many("targets in one jump table", MAX_TARGETS));
+            Operator::BrTable { targets } if targets.len() > bounds.targets => {
+                return Err(too_many("targets in one jump table", bounds.targets));
             }
             _ => {}
+        }
+        if blocks.len() > bounds.nesting {
+            return Err(too_many("blocks inside each other in one function", bounds.nesting));
         }
     }
     Ok(())

@@ -9,13 +9,13 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use opyard_model::digest::{ComponentDigest, Digest, FieldHasher};
+use opyard_model::error::{Code, Failure, sanitize};
 use opyard_store::crash::{self, CrashPoint};
 use wasmtime::Engine;
 
+use crate::compiler::MAX_CODE;
 use crate::settings::{SandboxError, SandboxErrorKind};
 
-/// Largest file that is read.
-const MAX_FILE: u64 = 1 << 30;
 const MAC: usize = 32;
 const SECRET: &str = "secret";
 
@@ -26,6 +26,18 @@ pub struct CacheIntegrity {
     pub component: ComponentDigest,
     /// The file.
     pub file: PathBuf,
+}
+
+impl CacheIntegrity {
+    /// What there is to say about it, with its code, `OPY-312`.
+    #[must_use]
+    pub fn to_failure(&self) -> Failure {
+        // A path may be of any length.
+        let file = sanitize(&self.file.display().to_string(), 1 << 10);
+        let text =
+            format!("{file} is not what was written there; it was not used, and the component was compiled again");
+        Failure::new(Code::CacheIntegrity, text)
+    }
 }
 
 /// A folder of compiled code.
@@ -48,10 +60,11 @@ pub(crate) enum Entry {
 
 impl CodeCache {
     /// Opens the cache in `dir`, which is made if it is not there, together with a secret that only its owner can read.
+    /// `engine` is the fingerprint of the engine that the code is for.
     ///
     /// # Errors
     /// When the folder or the secret cannot be made or read, or others can read the secret.
-    pub(crate) fn open(dir: &Path, engine: &Engine) -> Result<Self, SandboxError> {
+    pub(crate) fn open(dir: &Path, engine: Digest) -> Result<Self, SandboxError> {
         let failed = |error: io::Error| SandboxError::new(format!("opening the code cache {}", dir.display()), error);
         fs::create_dir_all(dir).map_err(failed)?;
         let path = dir.join(SECRET);
@@ -65,7 +78,7 @@ impl CodeCache {
         }
         let mut key = [0; MAC];
         file.read_exact(&mut key).map_err(failed)?;
-        Ok(Self { dir: dir.to_owned(), key, engine: fingerprint(engine) })
+        Ok(Self { dir: dir.to_owned(), key, engine })
     }
 
     /// The file of a component's code. Other settings, another version or another machine make another file.
@@ -86,7 +99,7 @@ impl CodeCache {
     pub(crate) fn get(&self, component: ComponentDigest) -> Entry {
         let path = self.path(component);
         let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)) {
+        match File::open(&path).and_then(|file| file.take(MAX_CODE + MAC as u64).read_to_end(&mut bytes)) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Entry::Absent,
             // Compiling again is always right.
@@ -170,7 +183,7 @@ fn is_open_to_others(_: &File) -> io::Result<bool> {
 }
 
 /// All that decides whether compiled code fits: version and settings of wasmtime, target, features of the processor.
-fn fingerprint(engine: &Engine) -> Digest {
+pub(crate) fn fingerprint(engine: &Engine) -> Digest {
     struct Into(blake3::Hasher);
     impl Hasher for Into {
         fn write(&mut self, bytes: &[u8]) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use opyard_model::digest::ComponentDigest;
-use opyard_model::error::{Code, Failure};
+use opyard_model::error::{Code, Failure, sanitize};
 use opyard_model::id::TenantId;
 use tokio::sync::OnceCell;
 use wasmtime::Engine;
@@ -16,6 +16,7 @@ use crate::bindings::StepPre;
 use crate::bindings::checking::CheckingPre;
 use crate::bindings::hooking::HookingPre;
 use crate::bindings::managing::ManagingPre;
+use crate::bounds::ComponentBounds;
 use crate::cache::{CacheIntegrity, CodeCache, Entry};
 use crate::compiler::{Compiler, refused};
 use crate::host::closed;
@@ -24,6 +25,8 @@ use crate::surroundings::ComponentSource;
 
 /// Most components that are kept in memory. The one that was not called for the longest time goes first.
 const MAX_LOADED: usize = 256;
+/// Most components of which it is kept that they cannot be compiled.
+const MAX_REFUSED: usize = 1_000;
 /// Most reports of altered cache files that wait to be taken.
 const MAX_REPORTS: usize = 100;
 
@@ -55,7 +58,7 @@ pub(crate) struct Components {
     linker: Linker<HostState>,
     compiler: Arc<dyn Compiler>,
     cache: Option<Arc<CodeCache>>,
-    max_size: u64,
+    bounds: ComponentBounds,
     shelf: Mutex<Shelf>,
 }
 
@@ -67,6 +70,9 @@ struct Shelf {
     /// Counts look-ups.
     now: u64,
     reports: Vec<CacheIntegrity>,
+    /// Components that cannot be compiled, and never will be: whoever asks again, or waits beside the first, does not start
+    /// it all over.
+    refused: HashMap<ComponentDigest, Failure>,
 }
 
 struct Slot {
@@ -80,10 +86,10 @@ impl Components {
         linker: Linker<HostState>,
         compiler: Arc<dyn Compiler>,
         cache: Option<CodeCache>,
-        max_size: u64,
+        bounds: ComponentBounds,
     ) -> Self {
         let engine = linker.engine().clone();
-        Self { engine, linker, compiler, cache: cache.map(Arc::new), max_size, shelf: Mutex::default() }
+        Self { engine, linker, compiler, cache: cache.map(Arc::new), bounds, shelf: Mutex::default() }
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -122,9 +128,9 @@ impl Components {
 
     /// Makes a component ready.
     pub(crate) async fn load(&self, tenant: &TenantId, bytes: Bytes) -> Result<Arc<Loaded>, Failure> {
-        if bytes.len() as u64 > self.max_size {
+        if bytes.len() as u64 > self.bounds.size.0 {
             // Not even hashed.
-            return admission::admit(&bytes, self.max_size).map(|_| unreachable!("it is too large"));
+            return admission::admit(&bytes, &self.bounds).map(|_| unreachable!("it is too large"));
         }
         let digest = admission::digest(&bytes);
         let cell = self.shelf().slot(digest);
@@ -153,8 +159,8 @@ impl Components {
     }
 
     async fn make(&self, bytes: Bytes) -> Result<Arc<Loaded>, Failure> {
-        let (max, looked_at) = (self.max_size, bytes.clone());
-        let admitted = blocking(move || admission::admit(&looked_at, max)).await??;
+        let (bounds, looked_at) = (self.bounds, bytes.clone());
+        let admitted = blocking(move || admission::admit(&looked_at, &bounds)).await??;
         let code = self.code(&admitted, bytes).await?;
         let engine = self.engine.clone();
         let component = blocking(move || {
@@ -166,7 +172,7 @@ impl Components {
             }
         })
         .await?
-        .map_err(|error| refused(&error))?;
+        .map_err(|error| unusable(&error))?;
         let mut linker = self.linker.clone();
         closed::add_to_linker(&mut linker, &self.engine, &component).map_err(|error| refused(&error))?;
         let pre = linker.instantiate_pre(&component).map_err(|error| refused(&error))?;
@@ -185,7 +191,7 @@ impl Components {
     /// The component's machine code: from the cache, or compiled now.
     async fn code(&self, admitted: &Admitted, bytes: Bytes) -> Result<Vec<u8>, Failure> {
         let digest = admitted.digest;
-        let Some(cache) = &self.cache else { return self.compiler.compile(bytes).await };
+        let Some(cache) = &self.cache else { return self.compile(digest, bytes).await };
         let reader = Arc::clone(cache);
         match blocking(move || reader.get(digest)).await? {
             Entry::Code(code) => return Ok(code),
@@ -197,7 +203,7 @@ impl Components {
                 }
             }
         }
-        let code = self.compiler.compile(bytes).await?;
+        let code = self.compile(digest, bytes).await?;
         let writer = Arc::clone(cache);
         let (code, _) = blocking(move || {
             // A cache that cannot be written costs time, and nothing else.
@@ -207,6 +213,36 @@ impl Components {
         .await?;
         Ok(code)
     }
+}
+
+impl Components {
+    async fn compile(&self, digest: ComponentDigest, bytes: Bytes) -> Result<Vec<u8>, Failure> {
+        if let Some(failure) = self.shelf().refused.get(&digest) {
+            return Err(failure.clone());
+        }
+        let compiled = self.compiler.compile(bytes).await;
+        if let Err(failure) = &compiled
+            && matches!(failure.code, Code::ComponentInvalid | Code::TooLarge | Code::CompileLimit)
+        {
+            let mut shelf = self.shelf();
+            if shelf.refused.len() >= MAX_REFUSED {
+                shelf.refused.clear();
+            }
+            shelf.refused.insert(digest, failure.clone());
+        }
+        compiled
+    }
+
+    /// Whether components can be compiled here: compiles the smallest there is.
+    pub(crate) async fn probe_compiler(&self) -> Result<(), Failure> {
+        self.compiler.compile(Bytes::from_static(b"\0asm\x0d\0\x01\0")).await.map(drop)
+    }
+}
+
+/// Code that this host's compiler gave, and that its engine does not take: nothing that the component could do.
+fn unusable(error: &wasmtime::Error) -> Failure {
+    let why = sanitize(&format!("{error:#}"), 2 << 10);
+    Failure::new(Code::CompilerFailed, format!("the compiler gave code that cannot be loaded: {why}"))
 }
 
 impl Shelf {

@@ -13,15 +13,16 @@ use opyard_model::event::Direction;
 use opyard_model::id::TenantId;
 use opyard_model::limits::{Limits, Usage};
 use opyard_model::step::{
-    Call, CheckCall, HandleCall, KeptCall, OpCall, Said, StepExecutor, StepIdentity, StepOutcome, StepRequest,
+    Call, CheckCall, HandleCall, KeptCall, OpCall, Said, Saying, StepExecutor, StepIdentity, StepOutcome, StepRequest,
     StepResult,
 };
 use opyard_resources::Resources;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
-use crate::cache::{CacheIntegrity, CodeCache};
+use crate::cache::{self, CacheIntegrity, CodeCache};
 use crate::checking::{Checked, Schemas};
+use crate::compiler::process::ProcessCompiler;
 use crate::compiler::{Compiler, InProcessCompiler};
 use crate::components::{Components, LoadedComponent};
 use crate::gate::{Doors, Execution};
@@ -52,7 +53,7 @@ pub(crate) struct Inside {
 }
 
 impl Sandbox {
-    /// Starts the engine and its clock, and opens the code cache. Compiles in this process.
+    /// Starts the engine and its clock, and opens the code cache.
     ///
     /// # Errors
     /// When the settings cannot be used, the machine cannot give what they ask for, or the cache cannot be opened.
@@ -70,23 +71,20 @@ impl Sandbox {
         resources: Resources,
     ) -> Result<Self, SandboxError> {
         let engine = runtime::start(settings)?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let compiler = Arc::new(InProcessCompiler::new(engine.clone(), cores));
-        Self::assemble(engine, settings, (surroundings, resources), compiler)
-    }
-
-    fn assemble(
-        engine: Engine,
-        settings: &SandboxSettings,
-        (surroundings, resources): (Surroundings, Resources),
-        compiler: Arc<dyn Compiler>,
-    ) -> Result<Self, SandboxError> {
-        let cache = settings.cache_dir.as_deref().map(|dir| CodeCache::open(dir, &engine)).transpose()?;
+        let fingerprint = cache::fingerprint(&engine);
+        let compiler: Arc<dyn Compiler> = match &settings.compile_worker {
+            Some(worker) => Arc::new(ProcessCompiler::new(worker.clone(), fingerprint)),
+            None => {
+                let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+                Arc::new(InProcessCompiler::new(engine.clone(), cores))
+            }
+        };
+        let cache = settings.cache_dir.as_deref().map(|dir| CodeCache::open(dir, fingerprint)).transpose()?;
         let linker =
             host::linker(&engine).map_err(|error| SandboxError::engine("linking the host's interfaces", &error))?;
         Ok(Self(Arc::new(Inside {
             engine,
-            components: Components::new(linker, compiler, cache, settings.max_component.0),
+            components: Components::new(linker, compiler, cache, settings.bounds),
             surroundings,
             resources,
             slots: Semaphore::new(settings.slots as usize),
@@ -99,7 +97,8 @@ impl Sandbox {
     /// Makes a component ready to be called, and says what its binary proves.
     ///
     /// # Errors
-    /// `OPY-231` to `OPY-234` when it is not a component for this host.
+    /// `OPY-231` to `OPY-234` when it is not a component for this host, `OPY-290` when compiling it takes more than it may,
+    /// `OPY-330` when the compiler failed.
     pub async fn load(&self, tenant: &TenantId, bytes: Bytes) -> Result<LoadedComponent, Failure> {
         Ok(self.0.components.load(tenant, bytes).await?.component.clone())
     }
@@ -109,6 +108,14 @@ impl Sandbox {
         self.0.components.take_reports()
     }
 
+    /// Whether components can be compiled here.
+    ///
+    /// # Errors
+    /// `OPY-330` when not.
+    pub async fn check_compiler(&self) -> Result<(), Failure> {
+        self.0.components.probe_compiler().await
+    }
+
     fn keeper(&self, tenant: &TenantId) -> Result<Keeper, Failure> {
         let artifacts = self.0.surroundings.artifacts.artifacts(tenant).map_err(|error| error.to_failure())?;
         Ok(Keeper { tenant: tenant.clone(), inside: Arc::clone(&self.0), artifacts })
@@ -116,6 +123,7 @@ impl Sandbox {
 
     async fn perform(&self, request: StepRequest, said: &dyn Said) -> StepOutcome {
         let StepRequest { tenant, step, call, limits } = request;
+        let is_of_a_step = step.is_some();
         let failed = |failure| StepOutcome { result: StepResult::Failure(failure), usage: Usage::default() };
         let done = match call {
             Call::Op(call) => match step {
@@ -135,6 +143,12 @@ impl Sandbox {
             Call::Fingerprint(call) => self.fingerprint(&tenant, *call, &limits, said).await,
             Call::Forget(call) => self.forget(&tenant, *call, &limits, said).await,
         };
+        if is_of_a_step {
+            // Found while its component was loaded. Outside of runs, whoever has loaded it asks.
+            for report in self.take_cache_integrity() {
+                said.say(Saying::Audited { message: report.to_failure().to_string(), metadata: Vec::new() });
+            }
+        }
         done.unwrap_or_else(failed)
     }
 

@@ -12,6 +12,7 @@
 
 mod admission;
 mod bindings;
+mod bounds;
 mod cache;
 mod checking;
 mod compiler;
@@ -38,7 +39,10 @@ mod surroundings;
 mod trap;
 mod visit;
 
+pub use bounds::ComponentBounds;
 pub use cache::{CacheIntegrity, CodeCache};
+pub use compiler::process::{CompileLimits, CompileWorker, ProcessCompiler};
+pub use compiler::worker::compile_worker;
 pub use compiler::{Compiler, InProcessCompiler};
 pub use components::LoadedComponent;
 pub use executor::Sandbox;

@@ -49,7 +49,20 @@ pub fn start(settings: &SandboxSettings) -> Result<Engine, SandboxError> {
     Ok(engine)
 }
 
-fn config(slots: u32, max_memory: usize) -> Config {
+/// An engine that compiles for those of [`start`], and executes nothing: it reserves no address space, has no clock and no
+/// threads.
+///
+/// # Errors
+/// When this machine is not supported.
+pub(crate) fn start_for_compiling() -> Result<Engine, SandboxError> {
+    let mut config = compiled();
+    // What several threads allocate and use up is harder to foresee; several components are compiled side by side instead.
+    config.parallel_compilation(false);
+    Engine::new(&config).map_err(|error| SandboxError::engine("starting the compiler", &error))
+}
+
+/// All settings that compiled code depends on.
+fn compiled() -> Config {
     let mut config = Config::new();
     // Everything that is not needed is off: most advisories of the past were in these. The cargo features `gc` and
     // `threads` are compiled in nevertheless, since builds without them had advisories of their own.
@@ -79,7 +92,11 @@ fn config(slots: u32, max_memory: usize) -> Config {
     config.strategy(Strategy::Cranelift).debug_info(false).wasm_backtrace_max_frames(NonZeroUsize::new(MAX_FRAMES));
     // The default names the version of wasmtime: compiled code of another version is not loaded.
     let _ = config.module_version(ModuleVersionStrategy::WasmtimeVersion);
+    config
+}
 
+fn config(slots: u32, max_memory: usize) -> Config {
+    let mut config = compiled();
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)

@@ -6,6 +6,9 @@ use std::thread::available_parallelism;
 use opyard_model::limits::ByteSize;
 use thiserror::Error;
 
+use crate::bounds::ComponentBounds;
+use crate::compiler::process::CompileWorker;
+
 /// Settings of the one sandbox of a process.
 #[derive(Debug, Clone)]
 pub struct SandboxSettings {
@@ -13,10 +16,13 @@ pub struct SandboxSettings {
     pub slots: u32,
     /// The largest that a single memory may become, whatever the limits of a step say; at most 4 GiB.
     pub max_memory: ByteSize,
-    /// The largest component that is looked at.
-    pub max_component: ByteSize,
+    /// Components beyond these bounds are refused.
+    pub bounds: ComponentBounds,
     /// Where compiled code is kept between processes; none = nowhere.
     pub cache_dir: Option<PathBuf>,
+    /// What compiles, in a process of its own; none = this process, which nothing then protects from a component that takes
+    /// long to compile.
+    pub compile_worker: Option<CompileWorker>,
 }
 
 impl SandboxSettings {
@@ -27,14 +33,15 @@ impl SandboxSettings {
 }
 
 impl Default for SandboxSettings {
-    /// Twice as many slots as cores, at least 4; 1 GiB; 64 MiB; no cache.
+    /// Twice as many slots as cores, at least 4; 1 GiB; components that somebody chose; no cache; compiling in this process.
     fn default() -> Self {
         let cores = available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             slots: u32::try_from(cores * 2).unwrap_or(64).clamp(4, 512),
             max_memory: ByteSize(1 << 30),
-            max_component: ByteSize(64 << 20),
+            bounds: ComponentBounds::default(),
             cache_dir: None,
+            compile_worker: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use opyard_model::id::{Name, TenantId};
 use opyard_model::limits::Limits;
 use opyard_model::plan::IoManagerSpec;
 use opyard_model::step::{Call, Said, Saying, StepExecutor as _, StepRequest, StepResult};
-use opyard_sandbox::{ComponentSource, Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
+use opyard_sandbox::{CompileWorker, ComponentSource, Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
 use opyard_store::artifact::ArtifactStore;
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::IoManager;
@@ -65,18 +65,19 @@ impl Yard {
     }
 }
 
-/// As [`Yard::inspect`], without a yard: nothing is kept, compiled code neither.
+/// As [`Yard::inspect`], without a yard: nothing is kept, compiled code neither. What compiles, in a process of its own, is
+/// `compile_worker`; none = this process.
 ///
 /// # Errors
 /// As [`Yard::inspect`].
-pub async fn inspect(path: &Path) -> Result<Inspected, YardError> {
+pub async fn inspect(path: &Path, compile_worker: Option<CompileWorker>) -> Result<Inspected, YardError> {
     let bytes = components::read(path)?;
     let surroundings = Surroundings {
         components: Arc::new(Alone(bytes.clone())),
         artifacts: Arc::new(Nowhere),
         clock: Arc::new(SystemClock),
     };
-    let sandbox = Sandbox::new(&SandboxSettings::default(), surroundings)?;
+    let sandbox = Sandbox::new(&SandboxSettings { compile_worker, ..SandboxSettings::default() }, surroundings)?;
     let described = async {
         let loaded = sandbox.load(&TenantId::default(), bytes).await?;
         ask(&sandbox, &TenantId::default(), loaded.digest).await

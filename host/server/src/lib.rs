@@ -35,5 +35,5 @@ pub use yard::{Found, Health, Yard, YardSettings};
 
 pub use opyard_engine::{CancelRequest, Lineage, RunEnd};
 pub use opyard_model as model;
-pub use opyard_sandbox::WASMTIME;
+pub use opyard_sandbox::{CompileLimits, CompileWorker, ComponentBounds, WASMTIME, compile_worker};
 pub use opyard_store as store;

@@ -17,12 +17,18 @@ use crate::error::YardError;
 use crate::stored::Known;
 use crate::yard::Yard;
 
+/// What is to be done about a file of the code cache that was altered.
+const ALTERED: &str =
+    "nobody but Opyard's own user should be able to write into the yard; if nobody did, look at the disk";
+
 /// A definitions file, parsed, with its components described: all that is needed to plan its jobs.
 #[derive(Debug)]
 pub struct Project {
     path: PathBuf,
     definitions: Definitions,
     catalog: Catalog,
+    /// What was found out about the yard while its components were loaded.
+    notices: Diagnostics,
 }
 
 /// A job that can be run, and what there is to say about it.
@@ -64,7 +70,12 @@ impl Project {
         if problems.has_errors() {
             return Err(problems.into());
         }
-        Ok(Self { path, definitions, catalog: described.into_iter().collect() })
+        let mut notices = Diagnostics::default();
+        for report in yard.take_cache_integrity() {
+            let Failure { code, description, .. } = report.to_failure();
+            notices.push(Diagnostic::warning(code, description).help(ALTERED));
+        }
+        Ok(Self { path, definitions, catalog: described.into_iter().collect(), notices })
     }
 
     /// Describes those of `needed` that are not described yet.
@@ -162,6 +173,7 @@ impl Project {
             if errors.has_errors() { Err(errors) } else { Ok((warnings, secrets)) }
         });
         let (mut warnings, secrets) = planned.await?;
+        warnings.append(self.notices.clone());
         for (name, from) in &secrets {
             if let Some(problem) = opyard_resources::secret_problem(from) {
                 let text = format!("the secret `{name}` cannot be had now: {problem}");
@@ -176,8 +188,9 @@ impl Project {
     /// # Errors
     /// All that is wrong with it, and with the settings.
     pub async fn plan(&self, yard: &Yard, launch: &Launch<'_>) -> Result<PlannedJob, YardError> {
-        let (plan, warnings) =
+        let (plan, mut warnings) =
             self.planning(yard, true, |planning| Plan::build(&self.definitions, launch, planning)).await?;
+        warnings.append(self.notices.clone());
         Ok(PlannedJob { plan, warnings })
     }
 

@@ -16,7 +16,9 @@ use opyard_model::plan::{IoManagerSpec, Plan};
 use opyard_model::state::{RunState, StepState};
 use opyard_model::value::{ValueRef, Yielded};
 use opyard_resources::IoManagers;
-use opyard_sandbox::{Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
+use opyard_sandbox::{
+    CacheIntegrity, CompileWorker, ComponentBounds, Sandbox, SandboxSettings, Surroundings, TenantArtifacts,
+};
 use opyard_store::artifact::{ArtifactReader, ArtifactStore};
 use opyard_store::backup::{DATABASE, OBJECTS};
 use opyard_store::error::{StoreError, StoreErrorKind};
@@ -45,13 +47,24 @@ pub struct YardSettings {
     pub tenant: TenantId,
     /// Steps of one run that run at a time; none = twice the number of cores.
     pub max_concurrent_steps: Option<usize>,
+    /// What compiles components, in a process of its own; none = this process.
+    pub compile_worker: Option<CompileWorker>,
+    /// Components beyond these bounds are refused.
+    pub bounds: ComponentBounds,
 }
 
 impl YardSettings {
     /// The yard in `folder`, for the tenant `default`.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), objects: None, tenant: TenantId::default(), max_concurrent_steps: None }
+        Self {
+            folder: folder.into(),
+            objects: None,
+            tenant: TenantId::default(),
+            max_concurrent_steps: None,
+            compile_worker: None,
+            bounds: ComponentBounds::default(),
+        }
     }
 }
 
@@ -64,6 +77,7 @@ pub struct Yard {
     sandbox: Arc<Sandbox>,
     components: ComponentFolder,
     engine: Engine,
+    compile_worker: Option<CompileWorker>,
 }
 
 /// A value of a run that somebody asked for by name.
@@ -126,7 +140,12 @@ impl Yard {
         let cache_dir = Some(folder.join("code"));
         let kept = Kept { store: store.clone(), io_managers: IoManagers::default() };
         let sandbox = Arc::new(Sandbox::new(
-            &SandboxSettings { cache_dir, ..SandboxSettings::default() },
+            &SandboxSettings {
+                cache_dir,
+                compile_worker: settings.compile_worker.clone(),
+                bounds: settings.bounds,
+                ..SandboxSettings::default()
+            },
             Surroundings {
                 components: Arc::new(components.clone()),
                 artifacts: Arc::new(kept),
@@ -148,7 +167,8 @@ impl Yard {
             wasmtime: opyard_sandbox::WASMTIME.to_owned(),
         };
         let engine = Engine::new(settings.tenant.clone(), parts, engine_settings);
-        Ok(Self { folder, store, tenant_store, sandbox, components, engine })
+        let compile_worker = settings.compile_worker.clone();
+        Ok(Self { folder, store, tenant_store, sandbox, components, engine, compile_worker })
     }
 
     /// Waits until everything that was accepted is on disk.
@@ -181,6 +201,11 @@ impl Yard {
         let loaded = self.sandbox.load(self.tenant_store.tenant(), bytes.clone()).await?;
         self.components.keep(loaded.digest, &bytes)?;
         inspect::ask(&self.sandbox, self.tenant_store.tenant(), loaded.digest).await
+    }
+
+    /// Files of the code cache that were found altered since the last call. They were not used.
+    pub(crate) fn take_cache_integrity(&self) -> Vec<CacheIntegrity> {
+        self.sandbox.take_cache_integrity()
     }
 
     /// What there is to say of a run without reading its events.
@@ -289,7 +314,18 @@ impl Yard {
         Ok(self.tenant_store.artifacts().get(value.artifact.digest).await?)
     }
 
-    /// Looks at what Opyard needs of its surroundings: the folder, the database, the object store, the sandbox.
+    /// Where components are compiled, and within what.
+    fn compiling(&self) -> String {
+        match &self.compile_worker {
+            Some(CompileWorker { limits, .. }) => format!(
+                "each component is compiled in a process of its own, with {} of memory and {:?} of CPU time at most",
+                limits.memory, limits.cpu
+            ),
+            None => "components are compiled in this process".to_owned(),
+        }
+    }
+
+    /// Looks at what Opyard needs of its surroundings: the folder, the database, the object store, the sandbox, the compiler.
     pub async fn health(&self) -> Vec<Health> {
         let mut findings = vec![Health {
             subject: "yard",
@@ -314,6 +350,10 @@ impl Yard {
                 opyard_sandbox::WASMTIME,
                 SandboxSettings::default().max_memory
             ),
+        });
+        findings.push(match self.sandbox.check_compiler().await {
+            Ok(()) => Health { subject: "compiler", well: true, finding: self.compiling() },
+            Err(failure) => Health { subject: "compiler", well: false, finding: failure.to_string() },
         });
         findings
     }

@@ -16,13 +16,22 @@ use opyard_model::plan::{Catalog, IoManagerSpec, KeyValueDriver, ModelRegistryDr
 use opyard_model::step::{Call, Said, StepExecutor, StepOutcome, StepRequest};
 use opyard_model::value::ArtifactRef;
 use opyard_resources::{Given, Resources};
-use opyard_sandbox::{ComponentSource, Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
+use opyard_sandbox::{CompileWorker, ComponentSource, Sandbox, SandboxSettings, Surroundings, TenantArtifacts};
 use opyard_server::{SystemClock, YardError};
 use opyard_store::artifact::{ArtifactStore, MAX_PACKED};
 use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::IoManager;
 use opyard_store::key_value::KeyValues;
 use opyard_store::memory::{MemoryStore, MemoryTenant};
+
+/// Where components are compiled, and where their code is kept. The default: in this process, and nowhere.
+#[derive(Debug, Clone, Default)]
+pub struct Compiling {
+    /// The folder of the code cache; none = code is not kept.
+    pub cache: Option<PathBuf>,
+    /// What compiles, in a process of its own; none = this process.
+    pub worker: Option<CompileWorker>,
+}
 
 /// A sandbox over memory, and what it is given.
 pub(crate) struct Bench {
@@ -38,8 +47,8 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// An empty one. Compiled code is kept in `cache`, if that is said.
-    pub(crate) fn new(cache: Option<PathBuf>) -> Result<Self, YardError> {
+    /// An empty one.
+    pub(crate) fn new(compiling: Compiling) -> Result<Self, YardError> {
         let (tenant, given) = (TenantId::default(), Arc::new(Given::default()));
         let store = MemoryStore::new(Arc::new(SystemClock)).tenant(&tenant);
         let resources = Resources::given(Arc::clone(&given));
@@ -49,7 +58,8 @@ impl Bench {
             artifacts: Arc::new(OnMemory(store.clone())),
             clock: Arc::new(SystemClock),
         };
-        let settings = SandboxSettings { cache_dir: cache, ..SandboxSettings::default() };
+        let Compiling { cache, worker } = compiling;
+        let settings = SandboxSettings { cache_dir: cache, compile_worker: worker, ..SandboxSettings::default() };
         let sandbox = Arc::new(Sandbox::with_resources(&settings, surroundings, resources.clone())?);
         Ok(Self { sandbox, store, tenant, given, resources, components, runs: AtomicU64::new(0) })
     }

@@ -11,7 +11,7 @@ use opyard_model::plan::Catalog;
 use opyard_server::YardError;
 use serde::Serialize;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Compiling};
 use crate::diff::diff;
 use crate::op::{self, OpRun};
 use crate::snapshot;
@@ -129,15 +129,15 @@ pub struct OpTests {
 }
 
 impl OpTests {
-    /// Reads the test file at `path`. Compiled code is kept in `cache`, if that is said.
+    /// Reads the test file at `path`, and asks its components what they ship.
     ///
     /// # Errors
     /// All that is wrong with it in itself, and with its components.
-    pub async fn load(path: &Path, cache: Option<PathBuf>) -> Result<Self, YardError> {
+    pub async fn load(path: &Path, compiling: Compiling) -> Result<Self, YardError> {
         let (source, path) = opyard_server::read_source(path, "test file")?;
         let folder = path.parent().unwrap_or(&path);
         let file = OpTestFile::parse(&source, folder)?;
-        let bench = Bench::new(cache)?;
+        let bench = Bench::new(compiling)?;
         let problem = |name: &str, failure: &Failure| file.component_problem(name, failure.code, &failure.description);
         let catalog = bench.catalog(file.components(), problem).await?;
         Ok(Self { path, file, catalog, bench })

@@ -19,7 +19,7 @@ use opyard_server::{SystemClock, YardError};
 use opyard_store::artifact::read_whole;
 use serde_json::Value;
 
-use crate::bench::{Bench, Repeatable};
+use crate::bench::{Bench, Compiling, Repeatable};
 use crate::fakes::{Fake, Filled, fill};
 
 /// Steps that run at a time.
@@ -48,7 +48,7 @@ impl JobTest {
     pub async fn load(path: impl AsRef<Path>, job: &str) -> Result<Self, YardError> {
         let (source, path) = opyard_server::read_source(path.as_ref(), "definitions file")?;
         let definitions = Definitions::parse(&source, path.parent().unwrap_or(&path))?;
-        let bench = Bench::new(None)?;
+        let bench = Bench::new(Compiling::default())?;
         let problem =
             |name: &str, failure: &Failure| definitions.component_problem(name, failure.code, &failure.description);
         let catalog = bench.catalog(definitions.components(), problem).await?;

@@ -31,6 +31,7 @@ mod job;
 mod op;
 mod snapshot;
 
+pub use bench::Compiling;
 pub use fakes::Fake;
 pub use files::{CaseVerdict, FileVerdict, OpTests, Verdict, test_files};
 pub use job::{JobRun, JobTest};

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use opyard_model::error::Code;
-use opyard_testing::{Fake, JobTest, OpOutcome, OpTests, TestError};
+use opyard_testing::{Compiling, Fake, JobTest, OpOutcome, OpTests, TestError};
 use serde_json::json;
 
 fn examples() -> PathBuf {
@@ -110,7 +110,7 @@ async fn every_kind_of_resource_can_be_stood_in_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cases_are_run_from_rust_too_and_say_the_same_each_time() {
-    let tests = OpTests::load(&examples().join("probe/resources.test.yaml"), None).await.unwrap();
+    let tests = OpTests::load(&examples().join("probe/resources.test.yaml"), Compiling::default()).await.unwrap();
     for case in ["counts_on", "registers_the_next_version"] {
         let (first, again) = (tests.run(case).await.unwrap(), tests.run(case).await.unwrap());
         assert_eq!((&first.outcome, &first.events), (&OpOutcome::Success, &again.events));

@@ -73,6 +73,18 @@ fn every_promise_names_a_test_that_exists() {
     assert!(count > 20, "{count} promises");
 }
 
+/// A limit without a test of it is none.
+#[test]
+fn every_limit_names_a_test_that_exists() {
+    let text = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| limit") && !line.starts_with("| bound");
+    let rows: Vec<_> = text.lines().filter(is_row).filter(|line| !line.starts_with("| ---")).collect();
+    for row in &rows {
+        assert!(named_tests(row) > 0, "no test: {row}");
+    }
+    assert!(rows.len() > 25, "{} limits", rows.len());
+}
+
 /// Checks that the tests which a row names exist. Answers how many it names.
 fn named_tests(row: &str) -> usize {
     let tests = row.split('`').filter(|part| part.contains(".rs::"));

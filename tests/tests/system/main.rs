@@ -5,6 +5,7 @@ mod again;
 mod assets;
 mod capabilities;
 mod chaos;
+mod compiling;
 mod damage;
 mod docs;
 mod events;

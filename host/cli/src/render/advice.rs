@@ -32,6 +32,8 @@ pub(crate) const fn next(code: Code) -> &'static str {
         Code::ComponentUnreadable | Code::ComponentInvalid | Code::ContractVersion | Code::UnknownImport => {
             "name a component that was built for this contract; `opyard op inspect FILE` looks at one"
         }
+        Code::CompileLimit => "do not trust it before you know why; a compiler's output takes seconds",
+        Code::CompilerFailed => "`opyard doctor` tries the compiler; then do it again",
         Code::BadSetting => "write `--set STEP.KEY=VALUE`; `opyard plan JOB` shows the steps",
         Code::NotGranted => "grant the resource under `grants`, if you trust the op with it",
         Code::UnknownRun => "`opyard runs` lists the runs of this yard",

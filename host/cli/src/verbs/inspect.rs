@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::args::{self, File, Global};
+use crate::compile;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::place::{Place, here};
@@ -15,7 +16,7 @@ pub(crate) async fn inspect(global: &Global, args: &args::Inspect, screen: &Scre
     let inspected = if place.has_yard() {
         place.open()?.inspect(&args.component).await?
     } else {
-        opyard_server::inspect(&args.component).await?
+        opyard_server::inspect(&args.component, Some(compile::worker()?)).await?
     };
     if screen.json() {
         screen.print_json(&json!(inspected))?;

@@ -1,10 +1,11 @@
 //! `op test`: does an op still do what it did?
 
-use opyard_testing::{FileVerdict, OpTests, Verdict, test_files};
+use opyard_testing::{Compiling, FileVerdict, OpTests, Verdict, test_files};
 use serde_json::json;
 
 use crate::args::op_test::Test;
 use crate::args::{File, Global};
+use crate::compile;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::place::{Place, here};
@@ -16,9 +17,10 @@ pub(crate) async fn test(global: &Global, args: &Test, screen: &Screen) -> Outco
     // A yard that is there has compiled the component, perhaps; none is made.
     let place = Place::of_yard(global, &File { file: None }, &here()?);
     let cache = place.has_yard().then(|| place.yard.join("code"));
+    let compiling = Compiling { cache, worker: Some(compile::worker()?) };
     let mut all = Vec::new();
     for path in test_files(&args.path)? {
-        let tests = OpTests::load(&path, cache.clone()).await?;
+        let tests = OpTests::load(&path, compiling.clone()).await?;
         let verdict = tests.check(&args.case, args.update).await?;
         if !screen.json() {
             screen.print(&drawn(&path.display().to_string(), &verdict))?;

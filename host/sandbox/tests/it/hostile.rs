@@ -99,6 +99,14 @@ async fn tables_count_as_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_of_more_instances_than_it_may_have_is_not_started() {
+    // With what hands texts over, it is linked of three modules at least.
+    let text = execute(LOG, "");
+    let came = run(&text, Limits { instances: 1, ..Limits::default() }).await;
+    assert_eq!(came.code(), Code::MemoryExceeded, "{}", came.failure());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endless_recursion_overflows_the_guests_stack_only() {
     let recurse = format!("{} (func $f (call $f) (call $f))", execute("", "(call $f)"));
     assert_eq!(run(&recurse, Limits::default()).await.code(), Code::StackOverflow);

@@ -3,7 +3,8 @@
 use std::fs;
 
 use opyard_model::error::Code;
-use opyard_sandbox::SandboxSettings;
+use opyard_model::limits::ByteSize;
+use opyard_sandbox::{ComponentBounds, SandboxSettings};
 
 use crate::harness::{Bench, component};
 
@@ -12,7 +13,7 @@ const NOTHING: &str = "(func $execute (param i32 i32) (result i32) (i32.const 0)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_a_component_for_this_host_is_refused_with_its_own_words() {
     let bench = Bench::with(&SandboxSettings {
-        max_component: opyard_model::limits::ByteSize(1 << 20),
+        bounds: ComponentBounds { size: ByteSize(1 << 20), ..ComponentBounds::default() },
         ..SandboxSettings::default()
     });
     let text = |text: &str| wat::parse_str(text).unwrap();

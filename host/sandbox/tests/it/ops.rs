@@ -243,6 +243,25 @@ async fn log_lines_beyond_the_limit_are_dropped_and_counted() {
     let dropped =
         Saying::LimitReached { limit: "log_lines".to_owned(), detail: "4990 log lines were dropped".to_owned() };
     assert_eq!(came.said.last(), Some(&dropped));
+
+    // The bytes of the lines are bounded too, however few there are.
+    let limits = Limits { log_bytes: ByteSize(100), ..Limits::default() };
+    let came = probe.with_limits("chatty", json!({ "lines": 500 }), Vec::new(), limits).await;
+    let bytes = |saying: &Saying| if let Saying::Log(line) = saying { line.message.len() } else { 0 };
+    let kept: usize = came.said.iter().map(bytes).sum();
+    assert!((1..=100).contains(&kept), "{kept} bytes of {:?}", came.said);
+    assert!(matches!(came.said.last(), Some(Saying::LimitReached { limit, .. }) if limit == "log_lines"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_beyond_the_limit_is_not_kept() {
+    let probe = Probe::new().await;
+    let limits = Limits { metadata_bytes: ByteSize(10), ..Limits::default() };
+    let came = probe.with_limits("log_all", json!({}), Vec::new(), limits).await;
+    // What the op was answered, it fails by; the events that did not fit were dropped, and counted.
+    assert!(came.failure().description.contains("metadata_bytes"), "{}", came.failure());
+    assert!(came.said.iter().all(|saying| !matches!(saying, Saying::Materialized(_))), "{:?}", came.said);
+    assert!(came.said.iter().any(|saying| matches!(saying, Saying::LimitReached { .. })), "{:?}", came.said);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
