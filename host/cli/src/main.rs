@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     if let Some(done) = compile::asked() {
         return done;
     }
+    opyard_server::share_heaps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) if answer.kind() == ErrorKind::MissingSubcommand => {
