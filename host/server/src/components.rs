@@ -8,11 +8,11 @@ use bytes::Bytes;
 use opyard_model::digest::ComponentDigest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::TenantId;
-use opyard_sandbox::ComponentSource;
+use opyard_sandbox::{ComponentBounds, ComponentSource};
 use opyard_store::folder;
 
-/// Largest component file that is read.
-const MAX_COMPONENT: u64 = 64 << 20;
+/// Largest component file that is read: what the widest bounds admit.
+const MAX_COMPONENT: u64 = ComponentBounds::CHOSEN.size.0;
 
 /// Reads a component file, at most 64 MiB.
 ///

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::available_parallelism;
@@ -105,6 +105,8 @@ impl CompileWorker {
             .arg(limits.cpu.as_secs().max(1).to_string())
             .env_clear()
             .current_dir("/")
+            // An interrupt at the terminal is for the host, which ends this process in its own time.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
