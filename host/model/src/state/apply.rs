@@ -404,7 +404,10 @@ impl RunState {
             && instance.state == StepState::Pending
         {
             instance.waiting += 1;
-            self.indices.skips.remove(id);
+            // One whose item is gone is skipped whatever else it waits for.
+            if self.revoked(id).is_none() {
+                self.indices.skips.remove(id);
+            }
         }
     }
 
