@@ -106,14 +106,8 @@ pub fn decide(state: &RunState, outlook: Outlook<'_>) -> Vec<Action> {
             if let Some(rule) = state.plan().policy.cancel_when.iter().find(|rule| rule.when.holds(state)) {
                 return vec![Action::Append(vec![RunEvent::RunCanceling { reason: rule.reason() }])];
             }
-            // What ended by itself, before it had to be stopped, ends as it did; though it is told later.
-            if !state.all_settled() || state.was_stopped() {
-                if state.plan().on_failure == FailurePolicy::FailFast && state.failed() > 0 {
-                    return stop(state, outlook, failed(state));
-                }
-                if let Some(failure) = overrun(state, outlook.now) {
-                    return stop(state, outlook, RunEvent::RunFailure { failure });
-                }
+            if let Some(end) = stopped_with(state, outlook.now) {
+                return stop(state, outlook, end);
             }
             let facts = facts(state, outlook.now);
             if !facts.is_empty() {
@@ -243,6 +237,25 @@ fn choose(state: &RunState, outlook: Outlook<'_>) -> Choice {
             }
         }
     }
+}
+
+/// The end of a run that is being stopped.
+///
+/// Stopped once is stopped for good, though the failure that it was stopped for may be gone: stopping the op that yielded
+/// an item takes the item back, and with it what failed for it.
+fn stopped_with(state: &RunState, now: Timestamp) -> Option<RunEvent> {
+    // What ended by itself, before it had to be stopped, ends as it did; though it is told later.
+    if state.all_settled() && !state.was_stopped() {
+        return None;
+    }
+    let fails_fast = state.plan().on_failure == FailurePolicy::FailFast;
+    if fails_fast && state.failed() > 0 {
+        return Some(failed(state));
+    }
+    if let Some(failure) = overrun(state, now) {
+        return Some(RunEvent::RunFailure { failure });
+    }
+    (fails_fast && state.was_stopped()).then(|| failed(state))
 }
 
 /// The moment at which the run has taken too long.

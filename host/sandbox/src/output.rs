@@ -43,7 +43,7 @@ pub(crate) struct OpState {
 #[derive(Default)]
 struct Port {
     value: Option<ValueRef>,
-    items: Vec<ValueRef>,
+    items: Vec<Yielded>,
     keys: HashSet<MappingKey>,
 }
 
@@ -187,10 +187,11 @@ impl OpState {
             // An item is announced after its check, and after its IO manager took it; a plain value waits for the op's success.
             self.check(output, &value, outbox).await.map_err(CommitError::Wrong)?;
             self.keep(output, &mut value, outbox).await.map_err(CommitError::Wrong)?;
-            let pauses = outbox.announce(Yielded { port: output.port.clone(), value: value.clone() });
+            let item = Yielded { port: output.port.clone(), value };
+            let pauses = outbox.announce(item.clone());
             let port = &mut self.yielded[draft.output];
             port.keys.extend(draft.key);
-            port.items.push(value);
+            port.items.push(item);
             Ok(pauses)
         } else {
             self.yielded[draft.output].value = Some(value);
@@ -242,7 +243,8 @@ impl OpState {
                 self.keep(output, &mut value, outbox).await?;
                 all.push(Yielded { port: name.clone(), value });
             }
-            all.extend(port.items.into_iter().map(|value| Yielded { port: name.clone(), value }));
+            // Many, as a rule on one port: then they need not move.
+            if all.is_empty() { all = port.items } else { all.extend(port.items) }
         }
         Ok(all)
     }

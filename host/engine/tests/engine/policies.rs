@@ -7,11 +7,11 @@ use std::time::Duration;
 use opyard_model::error::Code;
 use opyard_model::event::{Recorded, RunEvent, RunStatus};
 use opyard_model::id::RunId;
-use opyard_model::plan::{Memo, Plan, RunPolicy, RunQueue, Source, Step};
+use opyard_model::plan::{BaseType, FailurePolicy, Memo, Plan, RunPolicy, RunQueue, Source, Step, StepOutput};
 use tokio::time::Instant;
 
 use crate::drive::manners;
-use crate::plans::{input, name, plan, slot, step};
+use crate::plans::{Script, Scripts, input, name, output, plan, slot, step};
 use crate::yard::{Manner, Player, Yard};
 
 fn run(id: u128) -> RunId {
@@ -62,6 +62,23 @@ async fn a_run_that_takes_too_long_is_stopped() {
     late.log.set(run(2), &events[..events.len() - 1]);
     tokio::time::sleep(MINUTE * 60).await;
     assert_eq!(late.drive(run(2)).await.unwrap().status, RunStatus::Success);
+}
+
+/// What fails for an item stops the op that goes on yielding, which takes the item back. The run failed all the same.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_stops_its_own_producer_is_a_failure() {
+    let fails = Script { fails: u8::MAX, yields: 0, items: 0, salt: 0 };
+    let scripts = Scripts::from([(name("a"), Script { fails: 0, items: 1, ..fails }), (name("b"), fails)]);
+    let yard = Yard::new(Player { scripts, manners: manners(&[("a", Manner::Lingers)]), ..Player::default() }, 2);
+    let items = vec![StepOutput { dynamic: true, ..output("d", BaseType::Json) }];
+    let over = slot(0, 0);
+    let mapped = Step { mapped_over: Some(over), ..step("b", vec![input("i", Source::Item { slot: over })]) };
+    let steps = vec![Step { outputs: items, ..step("a", Vec::new()) }, mapped];
+    let end = yard.run(run(1), &Plan { on_failure: FailurePolicy::FailFast, ..plan(steps) }).await;
+    assert_eq!((end.status, end.tally.failure, end.tally.canceled), (RunStatus::Failure, 1, 1));
+    let events = yard.log.events(run(1));
+    let RunEvent::RunFailure { failure } = &events.last().unwrap().event else { panic!("{events:?}") };
+    assert_eq!((failure.code, failure.description.as_str()), (Code::ResourceUnavailable, "1 step failed: b[k0]"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -280,6 +280,8 @@ pub(crate) enum Manner {
     Panics,
     /// Takes so long.
     Takes(Duration),
+    /// Yields its items, and never ends.
+    Lingers,
 }
 
 /// Plays the scripts of ops.
@@ -362,12 +364,15 @@ impl StepExecutor for Player {
                         panic!("as the test wants it");
                     }
                     Some(Manner::Takes(time)) => tokio::time::sleep(time).await,
-                    None => {}
+                    Some(Manner::Lingers) | None => {}
                 }
                 let (items, result, _) = self.played(&call, &step);
                 for item in items {
                     said.say(Saying::ItemCommitted(item));
                     tokio::task::yield_now().await;
+                }
+                if manner == Some(Manner::Lingers) {
+                    std::future::pending::<()>().await;
                 }
                 result
             }

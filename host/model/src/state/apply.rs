@@ -266,7 +266,7 @@ impl RunState {
             if instance.items.get(&place).is_some_and(|before| before.attempt == attempt) {
                 return Err("the item was yielded before".to_owned());
             }
-            let before = instance.items.insert(place, Item { value: output.value.clone(), attempt });
+            let before = instance.items.insert(place, Item { value: Box::new(output.value.clone()), attempt });
             let changed = before.as_ref().is_some_and(|before| before.value.identity() != output.value.identity());
             for (at, step) in self.wiring.mapped_over(id.step).to_vec() {
                 let consumer = InstanceId { step, key: output.value.mapping_key.clone() };
@@ -335,7 +335,7 @@ impl RunState {
         }
         let waiting = self.count_waiting(&id);
         if let Some(Node::Mapped { instances, groups }) = self.nodes.get_mut(id.step.index()) {
-            instances.insert(id.key.clone(), Instance::new(waiting));
+            instances.insert(id.key.clone(), Box::new(Instance::new(waiting)));
             for depth in 0..id.key.len() {
                 groups.entry(id.key.outer(depth)).or_default().unsettled += 1;
             }
@@ -368,7 +368,7 @@ impl RunState {
         match self.nodes.get(step.index()) {
             Some(Node::Single(instance)) => instance.is_settled(),
             Some(Node::Mapped { instances, .. }) if key.len() == self.wiring.depth(step) => {
-                instances.get(key).is_none_or(Instance::is_settled)
+                instances.get(key).is_none_or(|instance| instance.is_settled())
             }
             Some(Node::Mapped { groups, .. }) => groups.get(key).is_none_or(|group| group.is_settled()),
             None => true,
@@ -404,7 +404,10 @@ impl RunState {
             && instance.state == StepState::Pending
         {
             instance.waiting += 1;
-            self.indices.skips.remove(id);
+            // One whose item is gone is skipped whatever else it waits for.
+            if self.revoked(id).is_none() {
+                self.indices.skips.remove(id);
+            }
         }
     }
 

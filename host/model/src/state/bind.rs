@@ -222,7 +222,7 @@ impl RunState {
     /// The item of a dynamic output that is for `id`, or around it.
     fn item(&self, id: &InstanceId, slot: OutputSlot) -> Option<&ValueRef> {
         let key = id.key.get(self.wiring.depth(slot.step))?.clone();
-        Some(&self.producer(id, slot.step)?.items.get(&(slot.port, key))?.value)
+        Some(&*self.producer(id, slot.step)?.items.get(&(slot.port, key))?.value)
     }
 
     /// The value that `producer` yielded on a plain port.

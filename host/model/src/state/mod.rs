@@ -159,8 +159,8 @@ impl StepState {
 /// One item of a dynamic output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Its value.
-    pub value: ValueRef,
+    /// Its value. Apart, since a map of many has as many free places.
+    pub value: Box<ValueRef>,
     /// The try that yielded it last.
     attempt: u32,
 }
@@ -194,7 +194,7 @@ impl Instance {
     pub fn items(&self, port: u16) -> impl Iterator<Item = (&MappingKey, &ValueRef)> {
         // The range over a composite key would need an owned upper bound; ports are few, items are many but this is
         // only read when a collect starts or a run is shown.
-        self.items.iter().filter(move |((at, _), _)| *at == port).map(|((_, key), item)| (key, &item.value))
+        self.items.iter().filter(move |((at, _), _)| *at == port).map(|((_, key), item)| (key, &*item.value))
     }
 
     /// Everything that it has yielded: plain outputs, then items.
@@ -205,7 +205,7 @@ impl Instance {
             _ => &[],
         };
         let items = self.items.iter().filter_map(|((port, _), item)| {
-            Some(Yielded { port: outputs.get(usize::from(*port))?.port.clone(), value: item.value.clone() })
+            Some(Yielded { port: outputs.get(usize::from(*port))?.port.clone(), value: ValueRef::clone(&item.value) })
         });
         plain.iter().cloned().chain(items).collect()
     }
@@ -221,8 +221,8 @@ enum Node {
     Single(Instance),
     /// Runs once per item.
     Mapped {
-        /// The items so far.
-        instances: BTreeMap<ItemKey, Instance>,
+        /// The items so far. Each apart, since a map of many has as many free places.
+        instances: BTreeMap<ItemKey, Box<Instance>>,
         /// Of each item that others of them are below, and of all (under the empty key), how they stand.
         groups: BTreeMap<ItemKey, Group>,
     },
@@ -357,14 +357,14 @@ impl RunState {
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
         match self.nodes.get(id.step.index())? {
             Node::Single(instance) => id.key.is_empty().then_some(instance),
-            Node::Mapped { instances, .. } => instances.get(&id.key),
+            Node::Mapped { instances, .. } => instances.get(&id.key).map(|instance| &**instance),
         }
     }
 
     fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
         match self.nodes.get_mut(id.step.index())? {
             Node::Single(instance) => id.key.is_empty().then_some(instance),
-            Node::Mapped { instances, .. } => instances.get_mut(&id.key),
+            Node::Mapped { instances, .. } => instances.get_mut(&id.key).map(|instance| &mut **instance),
         }
     }
 
@@ -378,7 +378,7 @@ impl RunState {
         let mapped = mapped
             .into_iter()
             .flat_map(move |instances| instances.range(key.clone()..).take_while(move |(at, _)| at.is_within(key)));
-        single.into_iter().filter(|_| key.is_empty()).chain(mapped)
+        single.into_iter().filter(|_| key.is_empty()).chain(mapped.map(|(key, instance)| (key, &**instance)))
     }
 
     fn ids_within(&self, step: StepIx, key: &ItemKey) -> Vec<InstanceId> {
@@ -394,7 +394,7 @@ impl RunState {
             };
             let single = single.into_iter().map(move |instance| (InstanceId::single(step), instance));
             let mapped = mapped.into_iter().flatten();
-            single.chain(mapped.map(move |(key, instance)| (InstanceId { step, key: key.clone() }, instance)))
+            single.chain(mapped.map(move |(key, instance)| (InstanceId { step, key: key.clone() }, &**instance)))
         })
     }
 

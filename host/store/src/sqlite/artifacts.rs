@@ -139,7 +139,7 @@ impl SqliteArtifacts {
     /// When a value that is in memory is durable; none when it is not there, or may have been removed from the disk.
     fn durable(&self, cache: &mut ValueCache, digest: Digest) -> Option<Durable> {
         match cache.get(&self.tenant, digest)? {
-            (_, Kept::Soon(durable)) => Some(durable),
+            (_, Kept::Soon(durable)) => Some(*durable),
             (_, Kept::Since(at)) if self.shared.clock.now().since(at) < FRESH => Some(Durable::now()),
             (_, Kept::Since(_) | Kept::Seen) => None,
         }

@@ -12,7 +12,7 @@ use crate::event_log::Durable;
 type Key = (TenantId, Digest);
 
 /// What a kept value costs beside its bytes: its places in a table and in an order, both of which have free ones.
-const OVERHEAD: usize = 640;
+const OVERHEAD: usize = 512;
 
 struct Entry {
     bytes: Bytes,
@@ -23,8 +23,8 @@ struct Entry {
 /// What is known of a value on the disk.
 #[derive(Clone)]
 pub(crate) enum Kept {
-    /// It is on its way there.
-    Soon(Durable),
+    /// It is on its way there. Apart, since most are there.
+    Soon(Box<Durable>),
     /// It was put there, or found there by a put, at that moment. Nothing removes it for a while.
     Since(Timestamp),
     /// It was read from there. It may be removed at any time.
@@ -62,7 +62,7 @@ impl ValueCache {
     /// Keeps a value that is on its way to the disk.
     pub(crate) fn pending(&mut self, tenant: &TenantId, digest: Digest, bytes: Bytes, durable: Durable) {
         self.forget(tenant, digest);
-        self.entries.insert((tenant.clone(), digest), Entry { bytes, used: 0, kept: Kept::Soon(durable) });
+        self.entries.insert((tenant.clone(), digest), Entry { bytes, used: 0, kept: Kept::Soon(Box::new(durable)) });
     }
 
     /// The value is on the disk since that moment, or (none) will never be: then it is forgotten.

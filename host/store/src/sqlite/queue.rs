@@ -17,11 +17,11 @@ use super::{closed, lock};
 use crate::error::StoreError;
 use crate::event_log::Durable;
 
-/// Most that waits for the writer: 16 MiB, in steps of 1 KiB; each command counts as one step at least. Who adds more
+/// Most that waits for the writer: 4 MiB, in steps of 1 KiB; each command counts as one step at least. Who adds more
 /// waits, so that a slow disk slows its users down and fills no memory.
-const CAPACITY: u32 = 16 << 10;
-/// A batch of so much is committed at once: a quarter of what may wait.
-const FULL: usize = CAPACITY as usize / 4;
+const CAPACITY: u32 = 4 << 10;
+/// A batch of so much is committed at once: half of what may wait.
+const FULL: usize = CAPACITY as usize / 2;
 /// How long a batch that nobody waits for grows. A commit writes each page that it touches once, so that one of 200 steps
 /// costs far less than ten of 20; what a crash takes is what nobody was told of. Followers see events this much later.
 const GATHER: Duration = Duration::from_millis(20);

@@ -185,7 +185,7 @@ fn prepare_writer(path: &Path, busy: Duration) -> Result<Connection, StoreError>
     check_version(&connection, &context)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(wrong)?;
     connection.pragma_update(None, "synchronous", "full").map_err(wrong)?;
-    connection.pragma_update(None, "cache_size", -8_192).map_err(wrong)?;
+    connection.pragma_update(None, "cache_size", -6_144).map_err(wrong)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(wrong)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrong)?;
     // Again, now that nobody else can be making it.
@@ -238,7 +238,7 @@ pub(crate) fn open_viewer(path: &Path, busy: Duration) -> Result<Connection, Sto
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(wrong)?;
     connection.busy_timeout(busy).map_err(wrong)?;
-    connection.pragma_update(None, "cache_size", -4_096).map_err(wrong)?;
+    connection.pragma_update(None, "cache_size", -1_024).map_err(wrong)?;
     Ok(connection)
 }
 
