@@ -12,6 +12,7 @@ mod io;
 mod key_value;
 mod model_registry;
 mod object_store;
+pub mod oci;
 mod path;
 mod pool;
 mod random;

@@ -13,10 +13,13 @@ mod follow;
 mod forecast;
 mod inspect;
 mod project;
+mod provenance;
 mod rerun;
 mod run;
 mod stored;
+pub mod supply;
 mod upkeep;
+mod verification;
 mod yard;
 
 pub use assets::{AssetRecord, Listed, Series, SeriesPoint, numeric_metadata};
@@ -31,6 +34,7 @@ pub use project::{PlannedJob, Project, describe_all, read_source};
 pub use rerun::{Again, Changes, PlannedRerun};
 pub use run::{LaunchOptions, Started, new_run_id};
 pub use upkeep::restore;
+pub use verification::{Difference, Unverified, Verdict, VerifiedStep};
 pub use yard::{Found, Health, Yard, YardSettings};
 
 pub use opyard_engine::{CancelRequest, Lineage, RunEnd};

@@ -18,6 +18,8 @@ mod network;
 mod op_tests;
 mod penguins;
 mod pools;
+mod provenance;
+mod registry;
 mod server;
 mod stateful;
 mod stories;

@@ -31,6 +31,7 @@ use crate::id::{MediaType, Name, RunId, StepKey, StepPath};
 use crate::json::CanonicalJson;
 use crate::limits::Limits;
 use crate::secret::SecretSpec;
+use crate::supply::Origin;
 use crate::value::{ValueRef, Yielded};
 
 pub use build::{Catalog, Launch, MAX_STEPS, Planning, Stored, WithoutRuns};
@@ -485,6 +486,9 @@ pub struct Plan {
     /// The settings of the launch, in order: what was laid over the definitions' configs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<RecordedSetting>,
+    /// Where the components came from that are not files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<ComponentDigest, Origin>,
     /// Results that are taken from an earlier run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reuse: Vec<ReusedStep>,

@@ -346,6 +346,7 @@ impl<'a> Narrowing<'a> {
             pools: self.plan.pools.clone(),
             run_queue: self.plan.run_queue.clone(),
             settings: self.plan.settings.clone(),
+            origins: self.plan.origins.clone(),
             reuse: reused,
         }
     }
