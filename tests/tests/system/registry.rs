@@ -8,8 +8,14 @@ use serde_json::Value;
 use crate::harness::{Project, component};
 
 /// Keys that `openssl genpkey -algorithm ed25519` made, for these tests alone.
-const RELEASE: [&str; 2] = ["MC4CAQAwBQYDK2VwBCIEIKWuQd1q+2g4L2JP3KVlZh8Rk52CRAys/daMSUh6fwRD", "MCowBQYDK2VwAyEAMKUSQUeoiPgoflvF1Ag0VZJiNxp+A2fF2pXM5qEtKWk="];
-const STRANGER: [&str; 2] = ["MC4CAQAwBQYDK2VwBCIEIAO3qObshjHYIqtyjlmY5txc6klvQ0bRZjFWzZctutea", "MCowBQYDK2VwAyEAb6eldo1uIQVQrlgCli/NKVQAAN/lvfEg5k4AEELqOOc="];
+const RELEASE: [&str; 2] = [
+    "MC4CAQAwBQYDK2VwBCIEIKWuQd1q+2g4L2JP3KVlZh8Rk52CRAys/daMSUh6fwRD",
+    "MCowBQYDK2VwAyEAMKUSQUeoiPgoflvF1Ag0VZJiNxp+A2fF2pXM5qEtKWk=",
+];
+const STRANGER: [&str; 2] = [
+    "MC4CAQAwBQYDK2VwBCIEIAO3qObshjHYIqtyjlmY5txc6klvQ0bRZjFWzZctutea",
+    "MCowBQYDK2VwAyEAb6eldo1uIQVQrlgCli/NKVQAAN/lvfEg5k4AEELqOOc=",
+];
 
 /// Definitions whose one component comes from the registry.
 fn definitions(component: &str) -> String {
@@ -116,7 +122,11 @@ fn registry_references_are_pinned_and_told_when_they_move() {
     assert_eq!(it.lock(), pinned);
 
     // A tag that is a version says no other one, and what the definitions pin is what comes.
-    it.refused(&["op", "push", &component("textkit").display().to_string(), "acme/a:2.0.0", "--version", "1.0.0"], 2, "OPY-244");
+    it.refused(
+        &["op", "push", &component("textkit").display().to_string(), "acme/a:2.0.0", "--version", "1.0.0"],
+        2,
+        "OPY-244",
+    );
     let other = format!("{{ oci: \"acme/tools/textkit:1.0\", digest: \"sha256:{}\" }}", "0a".repeat(32));
     it.project.define(&definitions(&other));
     it.refused(&["check"], 2, "OPY-271");
