@@ -18,6 +18,10 @@ impl LockFile {
     /// Reads it; one that is not there pins nothing.
     pub(crate) fn beside(definitions: &Path) -> Result<Self, YardError> {
         let path = definitions.with_extension("lock");
+        if path == definitions {
+            let text = format!("{}: a definitions file with the name of its own lock file", path.display());
+            return Err(YardError::new(Code::BadCall, text));
+        }
         let lock = if path.exists() {
             let wrong = |problem: String| {
                 let text = format!("{}: {problem}; `opyard op pull` writes it anew once it is gone", path.display());
