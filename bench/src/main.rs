@@ -101,6 +101,7 @@ impl Group {
 }
 
 fn main() -> ExitCode {
+    opyard_server::share_heaps();
     match run() {
         Ok(exit) => exit,
         Err(error) => {

@@ -26,6 +26,7 @@ use crate::exit::Exit;
 use crate::screen::Screen;
 
 fn main() -> ExitCode {
+    opyard_server::share_heaps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) if answer.kind() == ErrorKind::MissingSubcommand => {

@@ -81,7 +81,7 @@ impl Whose {
         StepRequest {
             tenant: self.tenant.clone(),
             step: Some(self.identity(plan, id, attempt)),
-            limits: step.limits.clone(),
+            limits: Limits::clone(&step.limits),
             call: Call::Op(Box::new(OpCall { tags: self.tags(step), ..op_call(plan, step, given.inputs, seed) })),
         }
     }
@@ -91,7 +91,7 @@ impl Whose {
         StepRequest {
             tenant: self.tenant.clone(),
             step: Some(self.identity(plan, id, 0)),
-            limits: plan.step(id.step).limits.clone(),
+            limits: Limits::clone(&plan.step(id.step).limits),
             call: Call::CheckType(Box::new(call)),
         }
     }
@@ -107,7 +107,7 @@ impl Whose {
         StepRequest {
             tenant: self.tenant.clone(),
             step: Some(self.identity(plan, id, 0)),
-            limits: plan.step(id.step).limits.clone(),
+            limits: Limits::clone(&plan.step(id.step).limits),
             call: Call::HandleOutput(Box::new(HandleCall {
                 output: output.clone(),
                 manager: bound_manager(plan, &output.io_manager),
@@ -121,7 +121,7 @@ impl Whose {
         StepRequest {
             tenant: self.tenant.clone(),
             step: Some(self.identity(plan, id, 0)),
-            limits: plan.step(id.step).limits.clone(),
+            limits: Limits::clone(&plan.step(id.step).limits),
             call: Call::Fingerprint(Box::new(KeptCall {
                 name: value.manager.clone(),
                 manager: bound_manager(plan, &value.manager),

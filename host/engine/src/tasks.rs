@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use futures::task::AtomicWaker;
 use opyard_model::error::Code;
 use opyard_model::event::TypeChecked;
 use opyard_model::id::{ItemKey, Name};
@@ -44,6 +46,8 @@ pub(crate) enum News {
     Said {
         of: Try,
         saying: Saying,
+        /// Held until it is appended.
+        waiting: Waiting,
     },
     Ended {
         of: Try,
@@ -85,17 +89,58 @@ pub(crate) enum News {
     },
 }
 
-/// Sends what a step says to the run. Unbounded: every kind of saying is bounded by the limits of the step, and at most
-/// as many steps run as there are slots.
+/// Most sayings of a step that wait to be appended before it has to pause. Few, so that what follows from an item is begun
+/// when not many more are there; enough that they are appended many at a time.
+const MAX_WAITING: usize = 64;
+
+/// How many sayings of a step wait to be appended, and who is to be woken when it has fewer.
+#[derive(Debug, Default)]
+struct Backlog {
+    waiting: AtomicUsize,
+    speaker: AtomicWaker,
+}
+
+/// One saying that waits to be appended.
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<Backlog>);
+
+impl Waiting {
+    fn new(backlog: &Arc<Backlog>) -> Self {
+        backlog.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(backlog))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::AcqRel) == MAX_WAITING {
+            self.0.speaker.wake();
+        }
+    }
+}
+
+/// Sends what a step says to the run.
 struct Voice {
     of: Try,
     news: UnboundedSender<News>,
+    backlog: Arc<Backlog>,
 }
 
 impl Said for Voice {
     fn say(&self, saying: Saying) {
+        let waiting = Waiting::new(&self.backlog);
         // Nobody listens any more when the run was given up: then nothing is to be recorded.
-        let _ = self.news.send(News::Said { of: self.of.clone(), saying });
+        let _ = self.news.send(News::Said { of: self.of.clone(), saying, waiting });
+    }
+
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        let has_room = || self.backlog.waiting.load(Ordering::Acquire) < MAX_WAITING;
+        if has_room() {
+            return Poll::Ready(());
+        }
+        self.backlog.speaker.register(context.waker());
+        // It may have been taken meanwhile.
+        if has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -179,7 +224,7 @@ impl Tasks {
 
     /// Executes a try of a step.
     pub(crate) fn execute(&mut self, of: Try, executor: Arc<dyn StepExecutor>, request: StepRequest, begin: Begin) {
-        let voice = Voice { of: of.clone(), news: self.news.clone() };
+        let voice = Voice { of: of.clone(), news: self.news.clone(), backlog: Arc::default() };
         let here = matches!(begin, Begin::Here);
         let work = async move {
             if let Begin::Elsewhere { after: Some(durable) } = begin

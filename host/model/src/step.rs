@@ -3,6 +3,7 @@
 //! Request and outcome are plain serialisable data, never a handle or a path: the executor may be on another machine.
 
 use std::collections::BTreeMap;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +41,12 @@ pub trait StepExecutor: Send + Sync {
 pub trait Said: Send + Sync {
     /// Takes one saying. Must not block.
     fn say(&self, saying: Saying);
+
+    /// Ready when there is room for more; else whoever speaks pauses until `context` is woken. So what is said and not taken
+    /// yet stays little, however fast a guest is. What is said all the same is taken.
+    fn poll_room(&self, _context: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 /// One thing that a step says while it runs. Guest-controlled texts are sanitised and bounded before they get here.

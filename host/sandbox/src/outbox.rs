@@ -7,9 +7,12 @@ use opyard_model::event::{Level, LogLine, Stream};
 use opyard_model::json::CanonicalJson;
 use opyard_model::limits::Limits;
 use opyard_model::step::{Said, Saying};
+use opyard_model::value::Yielded;
 
 /// Longest log line, in bytes; a longer one is cut.
 const MAX_LINE: usize = 64 << 10;
+/// Most items of dynamic outputs that wait for the guest to pause.
+const ITEMS_AT_A_TIME: u64 = 32;
 
 impl Said for Outbox {
     /// What a type checker says beside the op, on its way out with what the op says.
@@ -36,6 +39,8 @@ struct Inner {
     dropped_lines: u64,
     dropped_events: u64,
     last_critical: Option<String>,
+    /// Items that were committed.
+    items: u64,
     /// The limits that were noticed.
     noticed: Vec<&'static str>,
 }
@@ -50,6 +55,7 @@ impl Outbox {
             dropped_lines: 0,
             dropped_events: 0,
             last_critical: None,
+            items: 0,
             noticed: Vec::new(),
         }))
     }
@@ -117,6 +123,15 @@ impl Outbox {
     /// Takes something that the sandbox itself says of the call.
     pub(crate) fn notice(&self, saying: Saying) {
         self.lock().queue.push(saying);
+    }
+
+    /// Takes an item that was committed. True when the guest is to pause, so that it gets out: soon for the first, whose
+    /// consumers wait for work, and less and less often, since whoever takes them works best on many at a time.
+    pub(crate) fn announce(&self, item: Yielded) -> bool {
+        let mut inner = self.lock();
+        inner.queue.push(Saying::ItemCommitted(item));
+        inner.items += 1;
+        inner.items.is_multiple_of(ITEMS_AT_A_TIME) || (inner.items < ITEMS_AT_A_TIME && inner.items.is_power_of_two())
     }
 
     /// The same, once for each limit.

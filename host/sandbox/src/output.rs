@@ -156,8 +156,9 @@ impl OpState {
         Ok(())
     }
 
-    /// Makes the draft the value of its output, or an item of it. The first commit wins.
-    pub(crate) async fn commit(&mut self, draft: Draft, outbox: &Outbox) -> Result<(), CommitError> {
+    /// Makes the draft the value of its output, or an item of it. The first commit wins. Answers whether the guest is to pause,
+    /// so that what it has committed gets out.
+    pub(crate) async fn commit(&mut self, draft: Draft, outbox: &Outbox) -> Result<bool, CommitError> {
         if self.is_committed(draft.output, draft.key.as_ref()) {
             return Err(CommitError::Already);
         }
@@ -186,15 +187,15 @@ impl OpState {
             // An item is announced after its check, and after its IO manager took it; a plain value waits for the op's success.
             self.check(output, &value, outbox).await.map_err(CommitError::Wrong)?;
             self.keep(output, &mut value, outbox).await.map_err(CommitError::Wrong)?;
-            let item = Yielded { port: output.port.clone(), value: value.clone() };
-            outbox.notice(Saying::ItemCommitted(item));
+            let pauses = outbox.announce(Yielded { port: output.port.clone(), value: value.clone() });
             let port = &mut self.yielded[draft.output];
             port.keys.extend(draft.key);
             port.items.push(value);
+            Ok(pauses)
         } else {
             self.yielded[draft.output].value = Some(value);
+            Ok(false)
         }
-        Ok(())
     }
 
     /// The required outputs that were not committed.

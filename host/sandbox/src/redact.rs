@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use opyard_model::error::{Failure, sanitize};
 use opyard_model::id::Name;
@@ -165,6 +166,10 @@ impl Said for Redacting<'_> {
         if let Some(clean) = clean {
             self.said.say(clean);
         }
+    }
+
+    fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.said.poll_room(context)
     }
 }
 

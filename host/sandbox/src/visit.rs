@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::ready;
 use std::time::{Duration, Instant};
 
 use opyard_model::component::{ComponentDescription, Interface};
@@ -148,8 +149,10 @@ impl<'a> Visit<'a> {
         let result = {
             let (meter, outbox, wall) = (Arc::clone(&this.meter), Arc::clone(&this.outbox), this.limits.wall);
             let mut visit = pin!(this.visit(loaded, errand));
-            // What the guest says goes out, and its time is taken, each time that it pauses: at a tick, or to wait.
+            // What the guest says goes out, and its time is taken, each time that it pauses: at a tick, or to wait. While too
+            // much of it waits to be taken, the guest stands still.
             let watched = poll_fn(|context| {
+                ready!(said.poll_room(context));
                 meter.enter();
                 let polled = visit.as_mut().poll(context);
                 meter.leave();

@@ -98,7 +98,13 @@ impl Yard {
                 Some(held) => held.renew().await,
             };
             match held {
-                Err(error) if matches!(error.kind, StoreErrorKind::NotOwner { .. }) => return error,
+                Err(error) if matches!(error.kind, StoreErrorKind::NotOwner { .. }) => {
+                    // Nobody owns a run that has ended: whoever drives it is about to hear of that.
+                    if self.summary(run).await.is_ok_and(|summary| summary.status.is_final()) {
+                        return std::future::pending().await;
+                    }
+                    return error;
+                }
                 // Anything else may pass; the run's own appends say when it does not.
                 Ok(()) | Err(_) => {}
             }
@@ -130,4 +136,30 @@ pub fn new_run_id() -> Result<RunId, YardError> {
         .map_err(|error| YardError::new(Code::FileUnreadable, format!("the system gives no randomness: {error}")))?;
     let unix_ms = u64::try_from(SystemClock.now().as_millis()).unwrap_or(0);
     Ok(RunId::from_parts(unix_ms, u128::from_le_bytes(random)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opyard_model::event::RunEvent;
+    use opyard_store::conformance::samples::{at, enqueued};
+
+    use crate::YardSettings;
+
+    /// A renewal that stood in line behind the end of its run.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_run_is_no_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        let yard = Yard::open(&YardSettings::new(folder.path().join("yard"))).unwrap();
+        let (tenant, run) = (yard.tenant_store(), new_run_id().unwrap());
+        let plan = tenant.artifacts().put(b"{}".as_slice().into()).await.unwrap().artifact;
+        tenant.events().append(run, 0, vec![(at(1), enqueued(plan, 0))]).await.unwrap().durable.wait().await.unwrap();
+        let mut held = std::pin::pin!(yard.hold(run));
+        // Long enough for it to be held and renewed.
+        assert!(tokio::time::timeout(LEASE, held.as_mut()).await.is_err());
+        let end = vec![(at(2), RunEvent::RunSuccess)];
+        tenant.events().append(run, 1, end).await.unwrap().durable.wait().await.unwrap();
+        assert!(tokio::time::timeout(LEASE, held.as_mut()).await.is_err(), "it was lost");
+        yard.close().await;
+    }
 }

@@ -38,7 +38,7 @@ pub struct StoreSettings {
     pub database: PathBuf,
     /// The object store's address: `file:///…`, `s3://…`, `gs://…`, `az://…`, `memory:///`.
     pub objects: String,
-    /// Bytes of small values kept in memory. 64 MiB by default.
+    /// Bytes of small values kept in memory. 16 MiB by default.
     pub cache: ByteSize,
     /// How long to wait for another process's lock of the database. 5 s by default.
     pub busy: Duration,
@@ -53,7 +53,7 @@ impl StoreSettings {
         Self {
             database: database.into(),
             objects: objects.into(),
-            cache: ByteSize(64 << 20),
+            cache: ByteSize(16 << 20),
             busy: Duration::from_secs(5),
             clock,
         }

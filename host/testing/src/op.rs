@@ -160,7 +160,7 @@ pub(crate) async fn run(
         tenant: bench.tenant.clone(),
         step: Some(identity),
         call: Call::Op(Box::new(call)),
-        limits: step.limits.clone(),
+        limits: Limits::clone(&step.limits),
     };
     let heard = Heard::default();
     let done = Repeatable(Arc::clone(&bench.sandbox)).execute(request, &heard).await;
@@ -196,7 +196,7 @@ pub(crate) async fn run(
         }
     }
     let events = said.into_iter().map(|saying| saying.into_event(of.clone())).collect();
-    Ok(OpRun { outcome, outputs, events, resources, usage: done.usage, limits: step.limits.clone() })
+    Ok(OpRun { outcome, outputs, events, resources, usage: done.usage, limits: Limits::clone(&step.limits) })
 }
 
 fn failed_look(key: &Name, error: &str) -> YardError {

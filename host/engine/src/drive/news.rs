@@ -71,10 +71,14 @@ impl Session<'_> {
     pub(super) async fn take(&mut self, first: Option<News>) -> Result<(), EngineError> {
         let mut events = Vec::new();
         let mut afterwards = Vec::new();
+        let mut waiting = Vec::new();
         let mut next = first.or_else(|| self.inbox.try_recv().ok());
         while let Some(news) = next {
             match news {
-                News::Said { of, saying } => afterwards.extend(self.said(of, saying, &mut events)),
+                News::Said { of, saying, waiting: one } => {
+                    waiting.push(one);
+                    afterwards.extend(self.said(of, saying, &mut events));
+                }
                 News::Ended { of, outcome } => afterwards.push(self.ended(&of, outcome, &mut events)),
                 News::Hooked { hook, outcome, said } => self.hooked(&hook, outcome, said, &mut events),
                 News::MemoHit { of, entry, outputs, checked, handled } => {
@@ -90,6 +94,7 @@ impl Session<'_> {
             next = if events.len() < PAGE { self.inbox.try_recv().ok() } else { None };
         }
         self.append(events).await?;
+        drop(waiting);
         self.free().await;
         for one in afterwards {
             // Neither is worth failing a run for: without a record the step runs again another time, and a claim that is

@@ -1,6 +1,7 @@
 //! Random plans, and scripts that say what comes of each try of each of their steps.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use opyard_model::error::{Code, Failure};
 use opyard_model::hook::{Hook, HookAction, HookIx, Outcome, Webhook, WebhookBody, WebhookUrl};
 use opyard_model::id::{ItemKey, MappingKey, MediaType, Name};
 use opyard_model::json::CanonicalJson;
-use opyard_model::limits::Limits;
 use opyard_model::plan::{
     BaseType, FailurePolicy, Memo, OutputSlot, Plan, RunPolicy, RunQueue, Source, Step, StepInput, StepIx, StepOutput,
     TagLimit, TagValues, Trigger,
@@ -55,7 +55,7 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         when: Trigger::AllSuccess,
         mapped_over: None,
         grants: Vec::new(),
-        limits: Limits::default(),
+        limits: Arc::default(),
         retry: None,
         hermetic: true,
         uses_execution: false,

@@ -1,9 +1,12 @@
 //! From definitions to a plan: what is asked, and the order of the work.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer};
 
 use super::flatten::Builder;
-use super::{BaseType, IoManagerSpec, LatestWanted, Plan, ResourceSpec, TypeCheck};
+use super::{BaseType, IoManagerSpec, LatestWanted, Plan, ResourceSpec, Step, TypeCheck};
 use crate::component::{ComponentDescription, TypeName};
 use crate::definitions::{Definitions, Environment, IoManagerDefinition, Job, Named, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -102,6 +105,21 @@ pub struct Launch<'a> {
     pub settings: &'a [Setting],
 }
 
+/// The same steps in less memory: there are many, and a plan stays as long as its run.
+fn packed(mut steps: Vec<Step>) -> Vec<Step> {
+    steps.shrink_to_fit();
+    for at in 1..steps.len() {
+        if steps[at].limits == steps[at - 1].limits {
+            steps[at].limits = Arc::clone(&steps[at - 1].limits);
+        }
+    }
+    steps
+}
+
+pub(super) fn read_steps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>, D::Error> {
+    Vec::deserialize(deserializer).map(packed)
+}
+
 impl Plan {
     /// Checks one job against its ops, and wires it. Answers with the plan and with warnings.
     ///
@@ -126,7 +144,7 @@ impl Plan {
             job: job.name.clone(),
             environment: environment.map(|entry| entry.name.clone()),
             tags: job.value.tags.clone(),
-            steps: built.steps,
+            steps: packed(built.steps),
             resources: built.resources,
             secrets: built.secrets,
             io_managers: built.io_managers,

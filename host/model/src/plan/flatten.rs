@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::bind::Who;
 use super::build::{Built, MAX_STEPS, Planning, Surroundings};
@@ -285,7 +286,7 @@ impl<'a> Builder<'a> {
             when: site.definition.when.as_ref().map(|when| when.value).unwrap_or_default(),
             mapped_over,
             grants: bound.grants,
-            limits: bound.limits,
+            limits: Arc::new(bound.limits),
             retry: bound.retry,
             hermetic: site.op.is_hermetic(),
             uses_execution: site.op.uses_execution,

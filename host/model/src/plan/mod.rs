@@ -19,6 +19,7 @@ mod types;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -380,8 +381,8 @@ pub struct Step {
     /// What it may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<Grant>,
-    /// Its limits.
-    pub limits: Limits,
+    /// Its limits; most steps have the same.
+    pub limits: Arc<Limits>,
     /// Whether and when it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
@@ -455,6 +456,7 @@ pub struct Plan {
     /// Tags of every run of it.
     pub tags: BTreeMap<String, String>,
     /// The steps, in topological order.
+    #[serde(deserialize_with = "build::read_steps")]
     pub steps: Vec<Step>,
     /// The resources that steps may use.
     pub resources: BTreeMap<Name, ResourceSpec>,

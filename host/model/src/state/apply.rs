@@ -349,7 +349,7 @@ impl RunState {
 
     /// How many dependencies of a step have not settled. Its item is one while it is not there and may yet come.
     pub(super) fn count_waiting(&self, id: &InstanceId) -> u32 {
-        let open = |edge: &&Edge| !self.is_settled(edge.step, &id.key.outer(edge.depth));
+        let open = |edge: &&Edge| !self.is_settled(edge.step, &id.key.outer(usize::from(edge.depth)));
         let edges = self.wiring.dependencies(id.step).iter().filter(open).count();
         u32::try_from(edges + usize::from(self.awaits_item(id))).unwrap_or(u32::MAX)
     }

@@ -34,7 +34,7 @@ impl RunState {
             self.release_hooks(step, key);
         }
         for edge in self.wiring.consumers(step).to_vec() {
-            if edge.depth == key.len() {
+            if usize::from(edge.depth) == key.len() {
                 self.ids_within(edge.step, key).iter().for_each(|id| self.dependency_settled(id));
             }
         }
@@ -68,7 +68,7 @@ impl RunState {
     fn unsettled_within(&mut self, step: StepIx, key: &ItemKey) {
         self.open_nodes += usize::from(key.is_empty());
         for edge in self.wiring.consumers(step).to_vec() {
-            if edge.depth == key.len() {
+            if usize::from(edge.depth) == key.len() {
                 self.ids_within(edge.step, key).iter().for_each(|id| self.lacks_again(id));
             }
         }

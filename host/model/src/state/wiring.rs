@@ -11,15 +11,58 @@ use crate::plan::{OutputSlot, Plan, Source, StepIx};
 pub(super) struct Edge {
     /// The producer; among consumers, the consumer.
     pub(super) step: StepIx,
-    pub(super) depth: usize,
+    pub(super) depth: u8,
+}
+
+/// The edges of every step, one step after the other: plans have many steps, and most of them few edges.
+#[derive(Debug, Default, PartialEq)]
+struct Edges {
+    all: Vec<Edge>,
+    /// Where those of each step end.
+    ends: Vec<u32>,
+}
+
+impl Edges {
+    fn push(&mut self, of_next_step: impl IntoIterator<Item = Edge>) {
+        self.all.extend(of_next_step);
+        self.ends.push(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+    }
+
+    fn of(&self, ix: StepIx) -> &[Edge] {
+        let start = ix.index().checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.all[start as usize..self.ends[ix.index()] as usize]
+    }
+
+    /// The same edges from the other end: of each step, who has an edge to it, in order.
+    fn reversed(&self) -> Self {
+        let mut counts = vec![0u32; self.ends.len()];
+        self.all.iter().for_each(|edge| counts[edge.step.index()] += 1);
+        let mut next: Vec<u32> = Vec::with_capacity(counts.len());
+        let mut ends = Vec::with_capacity(counts.len());
+        let mut so_far = 0;
+        for count in counts {
+            next.push(so_far);
+            so_far += count;
+            ends.push(so_far);
+        }
+        let mut all = vec![Edge { step: StepIx(0), depth: 0 }; self.all.len()];
+        for step in (0..).map(StepIx).take(self.ends.len()) {
+            for edge in self.of(step) {
+                let place = &mut next[edge.step.index()];
+                all[*place as usize] = Edge { step, depth: edge.depth };
+                *place += 1;
+            }
+        }
+        Self { all, ends }
+    }
 }
 
 /// The dependencies of a plan, both ways.
 #[derive(Debug, PartialEq)]
 pub(super) struct Wiring {
-    dependencies: Vec<Vec<Edge>>,
-    consumers: Vec<Vec<Edge>>,
-    depths: Vec<usize>,
+    dependencies: Edges,
+    consumers: Edges,
+    depths: Vec<u8>,
     mapped_over: HashMap<StepIx, Vec<(u16, StepIx)>>,
     below: HashMap<StepIx, Vec<StepIx>>,
     paths: HashMap<StepPath, StepIx>,
@@ -28,8 +71,8 @@ pub(super) struct Wiring {
 impl Wiring {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut wiring = Self {
-            dependencies: vec![Vec::new(); plan.steps.len()],
-            consumers: vec![Vec::new(); plan.steps.len()],
+            dependencies: Edges::default(),
+            consumers: Edges::default(),
             depths: Vec::with_capacity(plan.steps.len()),
             mapped_over: HashMap::new(),
             below: HashMap::new(),
@@ -42,7 +85,7 @@ impl Wiring {
             let depth = step.mapped_over.map_or(0, |slot| wiring.depths[slot.step.index()] + 1);
             wiring.depths.push(depth);
             let whole = |step: StepIx| Edge { step, depth: 0 };
-            let own = |slot: &OutputSlot, depths: &[usize]| Edge { step: slot.step, depth: depths[slot.step.index()] };
+            let own = |slot: &OutputSlot, depths: &[u8]| Edge { step: slot.step, depth: depths[slot.step.index()] };
             let mut edges: Vec<Edge> = step.after.iter().copied().map(whole).collect();
             for input in &step.inputs {
                 match &input.source {
@@ -57,7 +100,7 @@ impl Wiring {
                     Source::SameKey { slot } => edges.push(own(slot, &wiring.depths)),
                     Source::Output { slot } => edges.push(whole(slot.step)),
                     Source::Collect { slot, depth } => {
-                        edges.push(Edge { step: slot.step, depth: usize::from(*depth) });
+                        edges.push(Edge { step: slot.step, depth: *depth });
                     }
                     Source::FanIn { slots } => edges.extend(slots.iter().map(|slot| whole(slot.step))),
                 }
@@ -75,26 +118,24 @@ impl Wiring {
             }
             edges.sort_unstable();
             edges.dedup();
-            for edge in &edges {
-                wiring.consumers[edge.step.index()].push(Edge { step: ix, depth: edge.depth });
-            }
-            wiring.dependencies[ix.index()] = edges;
+            wiring.dependencies.push(edges);
         }
+        wiring.consumers = wiring.dependencies.reversed();
         wiring
     }
 
     pub(super) fn dependencies(&self, ix: StepIx) -> &[Edge] {
-        &self.dependencies[ix.index()]
+        self.dependencies.of(ix)
     }
 
     /// Who waits for something of `ix`.
     pub(super) fn consumers(&self, ix: StepIx) -> &[Edge] {
-        &self.consumers[ix.index()]
+        self.consumers.of(ix)
     }
 
     /// How many keys the items of a step have; 0 when it is not mapped.
     pub(super) fn depth(&self, ix: StepIx) -> usize {
-        self.depths[ix.index()]
+        usize::from(self.depths[ix.index()])
     }
 
     /// Steps that are mapped over a dynamic output of `producer`, with its port, in topological order.

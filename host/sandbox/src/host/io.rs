@@ -29,7 +29,14 @@ pub(crate) async fn commit(state: &mut HostState, draft: Draft) -> Answer<()> {
     let outbox = std::sync::Arc::clone(&state.outbox);
     let (output, op) = (draft.output, state.op()?);
     match op.commit(draft, &outbox).await {
-        Ok(()) => Ok(Ok(())),
+        Ok(pauses) => {
+            if pauses {
+                // Not at the next tick only: steps that are mapped over the item can begin, and while more items wait than the
+                // run takes, the guest stands still.
+                tokio::task::yield_now().await;
+            }
+            Ok(Ok(()))
+        }
         Err(CommitError::Already) => Ok(Err(IoError::AlreadyCommitted(op.call.outputs[output].port.to_string()))),
         Err(CommitError::Wrong(failure)) => Err(Stop::new(failure).into()),
         Err(CommitError::Store(error)) => Ok(Err(state.unavailable(&error)?)),

@@ -17,9 +17,9 @@ use super::{closed, lock};
 use crate::error::StoreError;
 use crate::event_log::Durable;
 
-/// Most that waits for the writer: 64 MiB, in steps of 1 KiB; each command counts as one step at least. Who adds more
+/// Most that waits for the writer: 16 MiB, in steps of 1 KiB; each command counts as one step at least. Who adds more
 /// waits, so that a slow disk slows its users down and fills no memory.
-const CAPACITY: u32 = 64 << 10;
+const CAPACITY: u32 = 16 << 10;
 /// A batch of so much is committed at once: a quarter of what may wait.
 const FULL: usize = CAPACITY as usize / 4;
 /// How long a batch that nobody waits for grows. A commit writes each page that it touches once, so that one of 200 steps
