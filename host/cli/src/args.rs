@@ -190,8 +190,9 @@ Registries, credentials and trusted keys are the operator's: `registries.yaml` i
     /// Sign a component that is in a registry, if it is the one of this file
     #[command(after_help = "\
 Example:
-  openssl genpkey -algorithm ed25519 -out release.pem
-  opyard op sign target/stats.wasm acme/stats:1.4.2 --key release.pem")]
+  opyard op sign target/stats.wasm acme/stats:1.4.2 --key release.pem
+
+A key is made with `openssl genpkey -algorithm ed25519 -out release.pem`; what is printed is what others trust.")]
     Sign(supply::Sign),
     /// Check a component of a registry, and by whom it is signed, without running it
     #[command(after_help = "Example:\n  opyard op verify acme/stats:1.4.2")]

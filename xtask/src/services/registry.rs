@@ -29,8 +29,8 @@ pub(crate) fn test() -> Result<()> {
     let (users, settings) = (folder.join("users"), folder.join("config.yml"));
     fs::write(&users, format!("{USER}:{HASH}\n"))?;
     let text = format!(
-        "version: 0.1\nlog: {{ level: info }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: \
-         '127.0.0.1:{port}' }}\nauth: {{ htpasswd: {{ realm: tests, path: {} }} }}\n",
+        "version: 0.1\nlog: {{ level: info }}\nstorage: {{ filesystem: {{ rootdirectory: '{}' }} }}\nhttp: {{ addr: \
+         '127.0.0.1:{port}' }}\nauth: {{ htpasswd: {{ realm: tests, path: '{}' }} }}\n",
         folder.join("data").display(),
         users.display(),
     );
