@@ -433,7 +433,7 @@ pub(crate) fn stores(plan: &Plan) -> BTreeMap<Name, String> {
     let stores = plan.io_managers.iter().filter_map(|(name, spec)| match spec {
         IoManagerSpec::Artifacts | IoManagerSpec::Mlflow { .. } | IoManagerSpec::Component(_) => None,
         IoManagerSpec::ObjectStore { url, .. } => {
-            Some((name.clone(), url.strip_prefix("file://").unwrap_or(url).to_owned()))
+            Some((name.clone(), url.url.strip_prefix("file://").unwrap_or(&url.url).to_owned()))
         }
     });
     stores.collect()

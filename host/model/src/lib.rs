@@ -14,6 +14,7 @@ pub mod http;
 pub mod id;
 pub mod json;
 pub mod limits;
+pub mod location;
 pub mod memo;
 pub mod metadata;
 pub mod plan;

@@ -15,8 +15,9 @@ use opyard_store::io_manager::IoManager;
 pub use files::Files;
 pub use template::{PathTemplate, TemplateError};
 
-use crate::error::ResourceError;
+use crate::error::{ResourceError, ResourceFailure};
 use crate::pool::{Pool, Servers};
+use crate::secret::Secrets;
 use mlflow::Runs;
 
 /// Opens IO managers by their specs. Cheap to clone; clones share what they opened.
@@ -24,6 +25,7 @@ use mlflow::Runs;
 pub struct IoManagers {
     pool: Pool,
     servers: Servers,
+    secrets: Secrets,
 }
 
 impl IoManagers {
@@ -32,24 +34,31 @@ impl IoManagers {
     ///
     /// # Errors
     /// `OPY-131` when its address or its path cannot be used; `OPY-301`, `OPY-302`.
-    pub fn open(&self, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
+    pub async fn open(&self, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         match spec {
             IoManagerSpec::Artifacts | IoManagerSpec::Component(_) => Ok(None),
             IoManagerSpec::ObjectStore { url, path } => {
                 let context = "opening an IO manager";
                 let template = PathTemplate::parse(path).map_err(|error| refused(context, error))?;
-                let objects = self.pool.open(url, true).map_err(|error| match error.kind {
+                let opened = self.pool.open(&self.secrets, url, true).await;
+                let objects = opened.map_err(|error| unopened(context, error))?.map_err(|error| match error.kind {
                     StoreErrorKind::Invalid(reason) => refused(context, reason),
                     _ => error.to_failure(),
                 })?;
                 Ok(Some(Arc::new(Files::new(objects, template))))
             }
             IoManagerSpec::Mlflow { url, experiment, model } => {
-                let server = self.servers.mlflow(url).map_err(|error| failed("opening an IO manager", error))?;
+                let opened = self.servers.mlflow(&self.secrets, url).await;
+                let server = opened.map_err(|error| unopened("opening an IO manager", error))?;
                 Ok(Some(Arc::new(Runs::new(server, experiment.clone(), model.clone()))))
             }
         }
     }
+}
+
+/// Why what the manager stands on cannot be opened, for the operator, whose it is.
+fn unopened(context: &str, ResourceFailure { answer, detail }: ResourceFailure) -> Failure {
+    detail.map_or_else(|| failed(context, answer), |detail| *detail)
 }
 
 /// What the manager cannot do, and why.

@@ -10,6 +10,7 @@ mod given;
 mod http;
 mod io;
 mod key_value;
+mod location;
 mod model_registry;
 mod object_store;
 pub mod oci;

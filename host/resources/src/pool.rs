@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use opyard_model::digest::Digest;
 use opyard_model::id::{Name, TenantId};
+use opyard_model::location::Location;
 use opyard_model::plan::{Access, KeyValueDriver, ModelRegistryDriver, ResourceSpec};
 use opyard_store::error::StoreError;
 use opyard_store::key_value::KeyValues;
@@ -15,6 +17,7 @@ use crate::error::{ResourceError, ResourceFailure};
 use crate::given::Given;
 use crate::http::{Clients, HttpClientResource};
 use crate::key_value::KeyValueResource;
+use crate::location::Shown;
 use crate::model_registry::{self, Mlflow, ModelRegistryResource};
 use crate::object_store::ObjectStoreResource;
 use crate::secret::{SecretBytes, Secrets};
@@ -22,26 +25,40 @@ use crate::secret::{SecretBytes, Secrets};
 /// Most stores kept open.
 const KEPT: usize = 256;
 
-/// Object stores that are open, by address. Cheap to clone; clones share.
+/// Where an object store is, and whose rights it is used with.
+type Opened = (String, Option<Digest>);
+
+/// Object stores that are open, by address and credentials. Cheap to clone; clones share.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pool(Arc<Mutex<HashMap<String, Objects>>>);
+pub(crate) struct Pool(Arc<Mutex<HashMap<Opened, Objects>>>);
 
 impl Pool {
-    /// The store at `address`. A `memory:` store is the same for everyone who asks for the same address.
+    /// The store at `location`, used with its credentials. A `memory:` store is the same for everyone who asks for the same
+    /// address.
     ///
     /// # Errors
-    /// Those of [`Objects::open`].
-    pub(crate) fn open(&self, address: &str, create: bool) -> Result<Objects, StoreError> {
+    /// Those of [`Objects::open_as`]; what a credential that is not there answers.
+    pub(crate) async fn open(
+        &self,
+        secrets: &Secrets,
+        location: &Location,
+        create: bool,
+    ) -> Result<Result<Objects, StoreError>, ResourceFailure> {
+        let shown = Shown::read(secrets, location).await?;
+        let key = (location.url.clone(), shown.mark());
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(objects) = open.get(address) {
-            return Ok(objects.clone());
+        if let Some(objects) = open.get(&key) {
+            return Ok(Ok(objects.clone()));
         }
-        let objects = Objects::open(address, create)?;
+        let objects = match Objects::open_as(&location.url, create, &shown.settings()) {
+            Ok(objects) => objects,
+            Err(error) => return Ok(Err(error)),
+        };
         if open.len() >= KEPT {
             open.retain(|_, objects| objects.place == Place::Memory);
         }
-        open.insert(address.to_owned(), objects.clone());
-        Ok(objects)
+        open.insert(key, objects.clone());
+        Ok(Ok(objects))
     }
 }
 
@@ -50,17 +67,21 @@ impl Pool {
 pub(crate) struct Servers(Arc<Mutex<Option<reqwest::Client>>>);
 
 impl Servers {
-    /// The MLflow server at `url`. Does not touch the network.
+    /// The MLflow server at `location`. Does not touch the network.
     ///
     /// # Errors
-    /// `Invalid` when it is no address; `Unavailable` when no client can be made.
-    pub(crate) fn mlflow(&self, url: &str) -> Result<Mlflow, ResourceError> {
+    /// `Invalid` when it is no address; `Unavailable` when no client can be made, or a secret cannot be had.
+    pub(crate) async fn mlflow(&self, secrets: &Secrets, location: &Location) -> Result<Mlflow, ResourceFailure> {
+        let shown = Shown::read(secrets, location).await?;
+        Ok(Mlflow::new(self.client()?, &location.url, shown)?)
+    }
+
+    fn client(&self) -> Result<reqwest::Client, ResourceError> {
         let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match &*client {
+        Ok(match &*client {
             Some(client) => client.clone(),
             None => client.insert(model_registry::client()?).clone(),
-        };
-        Mlflow::new(client, url)
+        })
     }
 }
 
@@ -94,11 +115,15 @@ impl Resources {
     /// Opens the resource of `spec` as an object store, with no more than `access` (and no more than the spec's own).
     ///
     /// # Errors
-    /// `Unavailable`, `Invalid` when its address cannot be used.
-    pub fn object_store(&self, spec: &ResourceSpec, access: Access) -> Result<ObjectStoreResource, ResourceError> {
+    /// `Unavailable`, also when a secret that it needs cannot be had; `Invalid` when its address cannot be used.
+    pub async fn object_store(
+        &self,
+        spec: &ResourceSpec,
+        access: Access,
+    ) -> Result<ObjectStoreResource, ResourceFailure> {
         match spec {
-            ResourceSpec::ObjectStore { url, .. } => self.objects(url, spec.access(), access),
-            _ => Err(other_kind(spec)),
+            ResourceSpec::ObjectStore { url, .. } => self.objects(url, spec.access(), access).await,
+            _ => Err(other_kind(spec).into()),
         }
     }
 
@@ -106,13 +131,13 @@ impl Resources {
     /// tenant that asks.
     ///
     /// # Errors
-    /// `Unavailable`, `Invalid` when its address cannot be used.
-    pub fn key_value(
+    /// `Unavailable`, also when a secret that it needs cannot be had; `Invalid` when its address cannot be used.
+    pub async fn key_value(
         &self,
         spec: &ResourceSpec,
         access: Access,
         yard: impl FnOnce(&Name) -> Result<KeyValues, StoreError>,
-    ) -> Result<KeyValueResource, ResourceError> {
+    ) -> Result<KeyValueResource, ResourceFailure> {
         let most = spec.access();
         match spec {
             ResourceSpec::KeyValue { driver: KeyValueDriver::Yard { bucket }, .. } => {
@@ -121,34 +146,45 @@ impl Resources {
                 Ok(KeyValueResource::in_yard(values, access.min(most)))
             }
             ResourceSpec::KeyValue { driver: KeyValueDriver::ObjectStore { url }, .. } => {
-                Ok(KeyValueResource::in_objects(self.objects(url, most, access)?, access.min(most)))
+                Ok(KeyValueResource::in_objects(self.objects(url, most, access).await?, access.min(most)))
             }
-            _ => Err(other_kind(spec)),
+            _ => Err(other_kind(spec).into()),
         }
     }
 
     /// Opens the resource of `spec` as a model registry, likewise.
     ///
     /// # Errors
-    /// `Unavailable`, `Invalid` when its address cannot be used.
-    pub fn model_registry(&self, spec: &ResourceSpec, access: Access) -> Result<ModelRegistryResource, ResourceError> {
+    /// `Unavailable`, also when a secret that it needs cannot be had; `Invalid` when its address cannot be used.
+    pub async fn model_registry(
+        &self,
+        spec: &ResourceSpec,
+        access: Access,
+    ) -> Result<ModelRegistryResource, ResourceFailure> {
         let most = spec.access();
         match spec {
             ResourceSpec::ModelRegistry { driver: ModelRegistryDriver::ObjectStore { url }, .. } => {
-                Ok(ModelRegistryResource::in_objects(self.objects(url, most, access)?, access.min(most)))
+                Ok(ModelRegistryResource::in_objects(self.objects(url, most, access).await?, access.min(most)))
             }
             ResourceSpec::ModelRegistry { driver: ModelRegistryDriver::Mlflow { url }, .. } => {
-                self.permit(url)?;
-                Ok(ModelRegistryResource::of_mlflow(self.servers.mlflow(url)?, access.min(most)))
+                self.permit(&url.url)?;
+                let server = self.servers.mlflow(&self.clients.secrets, url).await?;
+                Ok(ModelRegistryResource::of_mlflow(server, access.min(most)))
             }
-            _ => Err(other_kind(spec)),
+            _ => Err(other_kind(spec).into()),
         }
     }
 
-    /// The object store at `url`; made if it is not there and may be written.
-    fn objects(&self, url: &str, most: Access, access: Access) -> Result<ObjectStoreResource, ResourceError> {
-        self.permit(url)?;
-        let objects = self.pool.open(url, most == Access::ReadWrite)?;
+    /// The object store at `location`; made if it is not there and may be written.
+    async fn objects(
+        &self,
+        location: &Location,
+        most: Access,
+        access: Access,
+    ) -> Result<ObjectStoreResource, ResourceFailure> {
+        self.permit(&location.url)?;
+        let opened = self.pool.open(&self.clients.secrets, location, most == Access::ReadWrite).await?;
+        let objects = opened.map_err(ResourceError::from)?;
         Ok(ObjectStoreResource::new(objects, access.min(most)))
     }
 

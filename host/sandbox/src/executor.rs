@@ -242,7 +242,7 @@ impl Sandbox {
     ) -> Result<StepOutcome, Failure> {
         let keeper = self.keeper(tenant)?;
         let start = Instant::now();
-        let told = match keeper.manager(&name, &manager, said)? {
+        let told = match keeper.manager(&name, &manager, said).await? {
             Some(opened) => in_time(limits.wall, opened.get().fingerprint(&locator)).await?,
             None => None,
         };
@@ -259,7 +259,7 @@ impl Sandbox {
     ) -> Result<StepOutcome, Failure> {
         let keeper = self.keeper(tenant)?;
         let start = Instant::now();
-        if let Some(opened) = keeper.manager(&name, &manager, said)? {
+        if let Some(opened) = keeper.manager(&name, &manager, said).await? {
             in_time(limits.wall, opened.get().forget(&locator)).await?;
         }
         Ok(outcome(StepResult::Forgotten, start))

@@ -72,7 +72,7 @@ impl Keeper {
         manager: &BoundManager,
         asked: Asked<'_>,
     ) -> Result<(ValueRef, Option<String>), Failure> {
-        let opened = self.manager(&value.manager, manager, asked.said)?.ok_or_else(no_manager)?;
+        let opened = self.manager(&value.manager, manager, asked.said).await?.ok_or_else(no_manager)?;
         let (manager, locator) = (opened.get(), &value.locator);
         let before = manager.fingerprint(locator).await?;
         let check = Check::of(value.base, value.media_type.as_str());
@@ -108,7 +108,7 @@ impl Keeper {
             Err(error) if matches!(error.kind, StoreErrorKind::Missing(_)) => {}
             Ok(_) | Err(_) => return Ok(()),
         }
-        let Some(opened) = self.manager(name, bound, asked.said)? else { return Ok(()) };
+        let Some(opened) = self.manager(name, bound, asked.said).await? else { return Ok(()) };
         let slot = asked.slot(port, &value.type_name);
         let loaded = self.load((opened.get(), &slot), locator, Check::Any, asked.limits).await;
         if let Ok(Loaded { artifact, metadata }) = loaded

@@ -206,7 +206,7 @@ pub(crate) struct Guest<'a> {
 
 impl Keeper {
     /// Opens the IO manager `name`; none for `artifacts`.
-    pub(crate) fn manager<'a>(
+    pub(crate) async fn manager<'a>(
         &'a self,
         name: &'a Name,
         bound: &'a BoundManager,
@@ -217,7 +217,7 @@ impl Keeper {
                 Ok(Some(Opened::Guest(Guest { keeper: self, name, manager, rights: &bound.rights, said })))
             }
             spec => {
-                let manager = self.inside.surroundings.artifacts.io_manager(&self.tenant, spec)?;
+                let manager = self.inside.surroundings.artifacts.io_manager(&self.tenant, spec).await?;
                 Ok(manager.map(Opened::BuiltIn))
             }
         }

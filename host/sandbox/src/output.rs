@@ -259,7 +259,7 @@ impl Keeper {
         said: &dyn Said,
     ) -> Result<Vec<MetadataEntry>, Failure> {
         let name = &output.io_manager;
-        let Some(opened) = self.manager(name, manager, said)? else { return Ok(Vec::new()) };
+        let Some(opened) = self.manager(name, manager, said).await? else { return Ok(Vec::new()) };
         let slot = Slot {
             job: step.job.clone(),
             run: step.run,

@@ -25,6 +25,7 @@ pub trait ComponentSource: Send + Sync {
 }
 
 /// Opens the artifacts, IO managers and buckets of a tenant.
+#[async_trait]
 pub trait TenantArtifacts: Send + Sync {
     /// The artifacts of `tenant`.
     ///
@@ -37,7 +38,7 @@ pub trait TenantArtifacts: Send + Sync {
     ///
     /// # Errors
     /// A failure that is the step's: the spec cannot be used, or what it names does not answer.
-    fn io_manager(&self, tenant: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure>;
+    async fn io_manager(&self, tenant: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure>;
 
     /// A bucket of small values of `tenant`, in the yard's own database.
     ///

@@ -141,12 +141,13 @@ impl ComponentSource for Alone {
 /// No store: describing needs none.
 struct Nowhere;
 
+#[async_trait]
 impl TenantArtifacts for Nowhere {
     fn artifacts(&self, _: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError> {
         Err(StoreError::new("opening artifacts", StoreErrorKind::Unavailable("there is no yard".into())))
     }
 
-    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
+    async fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         Ok(None)
     }
 

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use opyard_engine::{Engine, EngineSettings, Parts};
 use opyard_model::component::ComponentDescription;
@@ -93,13 +94,14 @@ struct Kept {
     io_managers: IoManagers,
 }
 
+#[async_trait]
 impl TenantArtifacts for Kept {
     fn artifacts(&self, tenant: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError> {
         Ok(self.store.tenant(tenant).artifacts())
     }
 
-    fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
-        self.io_managers.open(spec)
+    async fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
+        self.io_managers.open(spec).await
     }
 
     fn key_values(&self, tenant: &TenantId, bucket: &Name) -> Result<KeyValues, StoreError> {

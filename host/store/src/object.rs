@@ -22,6 +22,18 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Prefixes of the environment variables that configure cloud stores (credentials, region, endpoint). Nothing else of the
 /// environment is looked at.
 const SETTINGS: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+/// What of it holds, whoever asks: where the store is and how it is spoken to. The rest says who asks.
+const WHERE_AND_HOW: [&str; 9] = [
+    "endpoint",
+    "endpoint_url",
+    "endpoint_url_s3",
+    "storage_endpoint",
+    "region",
+    "default_region",
+    "allow_http",
+    "virtual_hosted_style_request",
+    "storage_use_emulator",
+];
 
 /// Where an opened object store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +44,10 @@ pub enum Place {
     Memory,
     /// Over the network.
     Remote,
+}
+
+fn says_where_or_how(setting: &str) -> bool {
+    setting.split_once('_').is_some_and(|(_, setting)| WHERE_AND_HOW.contains(&setting))
 }
 
 /// An opened object store: everything below its address.
@@ -61,6 +77,15 @@ impl Objects {
     /// # Errors
     /// `Invalid` when the address cannot be used; `Unavailable`, `Full` when a directory cannot be made.
     pub fn open(address: &str, create: bool) -> Result<Self, StoreError> {
+        Self::open_as(address, create, &[])
+    }
+
+    /// The same, with credentials in place of those of the environment, if there are any: settings as `object_store` names
+    /// them, and what they are.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); none tells anything of a credential.
+    pub fn open_as(address: &str, create: bool, credentials: &[(&str, &str)]) -> Result<Self, StoreError> {
         let invalid = |reason: String| {
             let shown: String = address.chars().take(200).collect();
             StoreError::new(format!("opening the object store '{shown}'"), StoreErrorKind::Invalid(reason))
@@ -80,9 +105,15 @@ impl Objects {
                 let options = std::env::vars_os()
                     .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
                     .filter(|(key, _)| SETTINGS.iter().any(|prefix| key.starts_with(prefix)))
-                    .map(|(key, value)| (key.to_ascii_lowercase(), value));
-                let (store, prefix) =
-                    object_store::parse_url_opts(&url, options).map_err(|error| invalid(chain(&error)))?;
+                    .map(|(key, value)| (key.to_ascii_lowercase(), value))
+                    .filter(|(key, _)| credentials.is_empty() || says_where_or_how(key))
+                    .chain(credentials.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+                // A text that cannot be a credential may stand in the error.
+                let wrong = |error: object_store::Error| match credentials {
+                    [] => invalid(chain(&error)),
+                    _ => invalid("it cannot be opened with these credentials".to_owned()),
+                };
+                let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(wrong)?;
                 let store: Arc<dyn ObjectStore> = Arc::from(store);
                 let store = if prefix == Path::default() { store } else { Arc::new(PrefixStore::new(store, prefix)) };
                 Ok(Self::new(store, Place::Remote, None))

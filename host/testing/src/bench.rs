@@ -12,6 +12,7 @@ use opyard_model::diagnostic::Diagnostic;
 use opyard_model::digest::{ComponentDigest, Digest};
 use opyard_model::error::{Code, Failure};
 use opyard_model::id::{Name, TenantId};
+use opyard_model::location::Location;
 use opyard_model::plan::{Catalog, IoManagerSpec, KeyValueDriver, ModelRegistryDriver, Plan, ResourceSpec};
 use opyard_model::step::{Call, Said, StepExecutor, StepOutcome, StepRequest};
 use opyard_model::value::ArtifactRef;
@@ -77,7 +78,7 @@ impl Bench {
     pub(crate) fn on_memory(&self, plan: &mut Plan) {
         let nth = self.runs.fetch_add(1, Ordering::Relaxed);
         for (name, spec) in &mut plan.resources {
-            let address = format!("memory:///{nth}/{name}");
+            let address = Location::from(format!("memory:///{nth}/{name}"));
             match spec {
                 ResourceSpec::ObjectStore { url, .. } => *url = address,
                 ResourceSpec::KeyValue { driver, .. } => *driver = KeyValueDriver::ObjectStore { url: address },
@@ -144,12 +145,13 @@ impl ComponentSource for Components {
 /// Artifacts in memory; nothing else is kept.
 struct OnMemory(MemoryTenant);
 
+#[async_trait]
 impl TenantArtifacts for OnMemory {
     fn artifacts(&self, _: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError> {
         Ok(self.0.artifacts())
     }
 
-    fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
+    async fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         match spec {
             IoManagerSpec::Artifacts => Ok(None),
             _ => Err(elsewhere("opening an IO manager").to_failure()),

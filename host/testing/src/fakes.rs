@@ -13,7 +13,7 @@ use opyard_model::json::CanonicalJson;
 use opyard_model::plan::{Access, ModelRegistryDriver, ResourceSpec};
 use opyard_resources::{
     BlobWriter, GivenAnswer, GivenAnswers, KeyValueResource, ModelRegistryResource, ObjectStoreResource, PutMode,
-    ResourceError, SecretBytes,
+    ResourceError, ResourceFailure, SecretBytes,
 };
 use opyard_server::YardError;
 use opyard_store::error::{StoreError, StoreErrorKind};
@@ -161,6 +161,7 @@ pub(crate) async fn fill(
     let wrong = |what: &str, error: ResourceError| {
         YardError::from(Failure::new(Code::ValueInvalid, format!("what is given for `{name}`: {what}: {error}")))
     };
+    let unopened = |failure: ResourceFailure| wrong("it", failure.answer);
     let wide = spec.map(opened_wide);
     let unfit = || wrong("it", ResourceError::Invalid("it stands in for a resource of another kind".into()));
     match (fake, &wide) {
@@ -179,7 +180,7 @@ pub(crate) async fn fill(
             Ok(Filled::Answers(answers))
         }
         (op_test::Fake::Objects(objects), Some(spec @ ResourceSpec::ObjectStore { .. })) => {
-            let store = bench.resources.object_store(spec, Access::ReadWrite).map_err(|error| wrong("it", error))?;
+            let store = bench.resources.object_store(spec, Access::ReadWrite).await.map_err(unopened)?;
             for (path, content) in objects {
                 let writer = store.put(path, PutMode::Overwrite).map_err(|error| wrong(path, error))?;
                 write(writer, bytes_of(content)?).await.map_err(|error| wrong(path, error))?;
@@ -188,16 +189,15 @@ pub(crate) async fn fill(
         }
         (op_test::Fake::Values(values), Some(spec @ ResourceSpec::KeyValue { .. })) => {
             let no_yard = |_: &Name| Err(StoreError::new("opening", StoreErrorKind::Unavailable("no yard".into())));
-            let bucket = bench.resources.key_value(spec, Access::ReadWrite, no_yard);
-            let bucket = bucket.map_err(|error| wrong("it", error))?;
+            let bucket = bench.resources.key_value(spec, Access::ReadWrite, no_yard).await;
+            let bucket = bucket.map_err(unopened)?;
             for (key, content) in values {
                 bucket.put(key, bytes_of(content)?).await.map_err(|error| wrong(key, error))?;
             }
             Ok(Filled::Values(bucket))
         }
         (op_test::Fake::Models(models), Some(spec @ ResourceSpec::ModelRegistry { driver, .. })) => {
-            let registry =
-                bench.resources.model_registry(spec, Access::ReadWrite).map_err(|error| wrong("it", error))?;
+            let registry = bench.resources.model_registry(spec, Access::ReadWrite).await.map_err(unopened)?;
             for model in models {
                 register(&registry, model).await.map_err(|error| match error {
                     Registering::Resource(error) => wrong(model.model.as_str(), error),
@@ -206,7 +206,7 @@ pub(crate) async fn fill(
             }
             let ModelRegistryDriver::ObjectStore { url } = driver else { return Err(unfit()) };
             let objects = ResourceSpec::ObjectStore { url: url.clone(), access: Access::Read, version: None };
-            let objects = bench.resources.object_store(&objects, Access::Read).map_err(|error| wrong("it", error))?;
+            let objects = bench.resources.object_store(&objects, Access::Read).await.map_err(unopened)?;
             Ok(Filled::Models(registry, objects))
         }
         _ => Err(unfit()),

@@ -1,6 +1,5 @@
 //! `hooks` of jobs and steps.
 
-use super::names::unknown;
 use super::reading::{Keys, Reading, short};
 use super::tree::{Node, Value};
 use super::{HookBody, HookDefinition};
@@ -11,6 +10,7 @@ use crate::hook::{
     WebhookBody, WebhookUrl,
 };
 use crate::http::origin_of;
+use crate::location::UsedSecret;
 use crate::plan::config::to_json;
 
 const HOOKS: Keys =
@@ -127,18 +127,8 @@ impl Reading<'_> {
     fn webhook_url(&mut self, node: &Node) -> Option<WebhookUrl> {
         if matches!(node.value, Value::Map(_)) {
             let fields = self.fields(node, &URL)?;
-            let node = fields.require(self, "secret", "name a secret of `secrets`")?;
-            let secret = self.name_at(node, "a secret")?;
-            if let Some(found) = self.secrets.get(secret.as_str()) {
-                let from = found.value.clone();
-                return Some(WebhookUrl::Secret { secret, from });
-            }
-            if !self.secrets.knows(secret.as_str()) {
-                let known = self.secrets.names();
-                let problem = unknown(Code::UnknownResource, "secret", secret.as_str(), &node.place, known);
-                self.push(problem);
-            }
-            return None;
+            let UsedSecret { secret, from } = self.secret_of(&fields)?;
+            return Some(WebhookUrl::Secret { secret, from });
         }
         let url = self.text(node, "`url`")?;
         if let Err(problem) = origin_of(url) {

@@ -1,7 +1,17 @@
-//! Where things are: paths and addresses, made absolute by the folder of the definitions file. Pure: nothing is looked up.
+//! Where things are: paths and addresses, made absolute by the folder of the definitions file, and the credentials for them.
+//! Pure: nothing is looked up.
 
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
+
+use super::names::unknown;
+use super::reading::{Fields, Keys, Reading};
+use super::tree::Node;
+use crate::diagnostic::Diagnostic;
+use crate::error::Code;
+use crate::location::{Credential, Credentials, Location, UsedSecret};
+
+const USED: Keys = Keys { what: "a secret that is used", known: &["secret"], later: &[] };
 
 /// Schemes of object stores, and what comes after them.
 pub(crate) const SCHEMES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
@@ -164,6 +174,104 @@ pub(crate) fn check_template(path: &str) -> Result<(), String> {
         rest = after;
     }
     Ok(())
+}
+
+impl Reading<'_> {
+    /// An object store, with what the host shows there.
+    pub(super) fn location(&mut self, fields: &Fields<'_>) -> Option<Location> {
+        let help = format!("an address: {}", SCHEMES.map(|scheme| format!("`{scheme}:`")).join(", "));
+        self.located(fields, &help, |reading, text| resolve_url(reading.folder, text))
+    }
+
+    /// A server, likewise.
+    pub(super) fn server_location(&mut self, fields: &Fields<'_>) -> Option<Location> {
+        let help = "the address of a server: `http://host:port` or `https://host`";
+        self.located(fields, help, |_, text| resolve_server(text))
+    }
+
+    fn located(
+        &mut self,
+        fields: &Fields<'_>,
+        help: &str,
+        resolve: impl FnOnce(&Self, &str) -> Result<String, String>,
+    ) -> Option<Location> {
+        let node = fields.require(self, "url", help)?;
+        let text = self.text(node, "`url`")?;
+        let url = match resolve(self, text) {
+            Ok(url) => url,
+            Err(problem) => {
+                let wrong = Diagnostic::error(Code::BadUrl, "this address cannot be used");
+                self.push(wrong.at(&node.place, problem).help(help));
+                return None;
+            }
+        };
+        let credentials = match fields.get("credentials") {
+            Some(node) => self.credentials(node, Credential::sets(&url))?,
+            None => Credentials::new(),
+        };
+        Some(Location { url, credentials })
+    }
+
+    /// `{ access_key_id: { secret: name }, … }`: one of the sets that the address takes.
+    fn credentials(&mut self, node: &Node, sets: &[&[Credential]]) -> Option<Credentials> {
+        if sets.is_empty() {
+            let text = "this address takes no credentials";
+            self.push(Diagnostic::error(Code::WrongShape, text).at(&node.place, "remove this"));
+            return None;
+        }
+        let mut credentials = Credentials::new();
+        let mut right = true;
+        for (key, item) in self.entries(node, "`credentials`")? {
+            let mut known = sets.iter().copied().flatten().copied();
+            let Some(part) = known.clone().find(|part| part.name() == key.text) else {
+                let text = format!("`{}` is no part of the credentials for this address", key.text);
+                let wrong = Diagnostic::error(Code::UnknownKey, text).at(&key.place, "unknown");
+                self.push(wrong.nearest(&key.text, known.by_ref().map(Credential::name)));
+                right = false;
+                continue;
+            };
+            match self.used_secret(item) {
+                Some(used) => drop(credentials.insert(part, used)),
+                None => right = false,
+            }
+        }
+        let is_whole = |set: &&[Credential]| {
+            set.len() == credentials.len() && set.iter().all(|part| credentials.contains_key(part))
+        };
+        if right && !sets.iter().any(is_whole) {
+            let names = |set: &&[Credential]| {
+                set.iter().map(|part| format!("`{}`", part.name())).collect::<Vec<_>>().join(", ")
+            };
+            let sets: Vec<_> = sets.iter().map(names).collect();
+            let wrong = Diagnostic::error(Code::MissingKey, "these credentials are not whole").at(&node.place, "here");
+            self.push(wrong.help(format!("together go {}", sets.join("; or "))));
+            right = false;
+        }
+        right.then_some(credentials)
+    }
+
+    /// `{ secret: name }`: a secret of the file that the host uses. None when there is none of that name, or it is wrong itself.
+    pub(super) fn used_secret(&mut self, node: &Node) -> Option<UsedSecret> {
+        let fields = self.fields(node, &USED)?;
+        self.secret_of(&fields)
+    }
+
+    /// The `secret` that fields name.
+    pub(super) fn secret_of(&mut self, fields: &Fields<'_>) -> Option<UsedSecret> {
+        let node = fields.require(self, "secret", "name a secret of `secrets`")?;
+        let secret = self.name_at(node, "a secret")?;
+        if let Some(found) = self.secrets.get(secret.as_str()) {
+            let from = found.value.clone();
+            return Some(UsedSecret { secret, from });
+        }
+        // What is wrong with one that is there was said at its own place.
+        if !self.secrets.knows(secret.as_str()) {
+            let known = self.secrets.names();
+            let problem = unknown(Code::UnknownResource, "secret", secret.as_str(), &node.place, known);
+            self.push(problem);
+        }
+        None
+    }
 }
 
 #[cfg(test)]

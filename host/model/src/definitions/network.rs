@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::location::resolve_path;
-use super::names::unknown;
 use super::reading::{Fields, Keys, Reading};
 use super::tree::{Key, Node, Value};
 use super::{GrantedKey, Located};
@@ -13,6 +12,7 @@ use crate::http::{
     AddedHeader, HttpClientSpec, MAX_ADDED_HEADERS, MAX_HEADER_VALUE, MAX_ORIGINS, MAX_REDIRECTS, MAX_REQUEST_TIME,
     Origin, is_header_name, is_header_text, is_of_the_connection,
 };
+use crate::location::UsedSecret;
 use crate::plan::Access;
 use crate::secret::{SecretSpec, is_variable};
 
@@ -218,17 +218,8 @@ impl Reading<'_> {
             Some(node) => self.header_text(node, "`prefix`")?,
             None => String::new(),
         };
-        let node = fields.require(self, "secret", "name a secret of `secrets`")?;
-        let secret = self.name_at(node, "a secret")?;
-        if let Some(found) = self.secrets.get(secret.as_str()) {
-            let from = found.value.clone();
-            return Some(AddedHeader::Secret { secret, from, prefix });
-        }
-        if !self.secrets.knows(secret.as_str()) {
-            let problem = unknown(Code::UnknownResource, "secret", secret.as_str(), &node.place, self.secrets.names());
-            self.push(problem);
-        }
-        None
+        let UsedSecret { secret, from } = self.secret_of(&fields)?;
+        Some(AddedHeader::Secret { secret, from, prefix })
     }
 
     fn header_text(&mut self, node: &Node, what: &str) -> Option<String> {

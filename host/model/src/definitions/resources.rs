@@ -1,6 +1,5 @@
 //! The section `resources`: what ops may be given, each kind with its keys.
 
-use super::location::resolve_server;
 use super::reading::{Fields, Keys, Reading};
 use super::tree::{Key, Node, Value};
 use crate::diagnostic::Diagnostic;
@@ -15,8 +14,8 @@ const LATER: [&str; 2] = ["http", "secrets"];
 
 const OBJECT_STORE: Keys = Keys {
     what: "an object store",
-    known: &["kind", "url", "access", "version", "description"],
-    later: &["credentials", "prefix"],
+    known: &["kind", "url", "credentials", "access", "version", "description"],
+    later: &["prefix"],
 };
 const YARD_KEY_VALUE: Keys = Keys {
     what: "a key-value of the yard",
@@ -25,18 +24,18 @@ const YARD_KEY_VALUE: Keys = Keys {
 };
 const OBJECT_KEY_VALUE: Keys = Keys {
     what: "a key-value in an object store",
-    known: &["kind", "driver", "url", "access", "version", "description"],
-    later: &["credentials"],
+    known: &["kind", "driver", "url", "credentials", "access", "version", "description"],
+    later: &[],
 };
 const OBJECT_REGISTRY: Keys = Keys {
     what: "a model registry in an object store",
-    known: &["kind", "driver", "url", "access", "version", "description"],
-    later: &["credentials"],
+    known: &["kind", "driver", "url", "credentials", "access", "version", "description"],
+    later: &[],
 };
 const MLFLOW: Keys = Keys {
     what: "an MLflow server",
-    known: &["kind", "driver", "url", "access", "version", "description"],
-    later: &["credentials"],
+    known: &["kind", "driver", "url", "credentials", "access", "version", "description"],
+    later: &[],
 };
 
 /// What an environment keeps of a resource when it names another driver: the rest belongs to the driver that it replaces.
@@ -55,7 +54,7 @@ impl Reading<'_> {
 
     fn object_store(&mut self, node: &Node) -> Option<ResourceSpec> {
         let fields = self.fields(node, &OBJECT_STORE)?;
-        let url = self.url(&fields);
+        let url = self.location(&fields);
         let (access, version) = self.access_and_version(&fields)?;
         Some(ResourceSpec::ObjectStore { url: url?, access, version })
     }
@@ -73,7 +72,7 @@ impl Reading<'_> {
             }
             _ => {
                 let fields = self.fields(node, &OBJECT_KEY_VALUE)?;
-                (self.url(&fields).map(|url| KeyValueDriver::ObjectStore { url }), fields)
+                (self.location(&fields).map(|url| KeyValueDriver::ObjectStore { url }), fields)
             }
         };
         let (access, version) = self.access_and_version(&fields)?;
@@ -84,11 +83,11 @@ impl Reading<'_> {
         let (driver, fields) = match self.driver(node, &["object_store", "mlflow"])? {
             "mlflow" => {
                 let fields = self.fields(node, &MLFLOW)?;
-                (self.server(&fields).map(|url| ModelRegistryDriver::Mlflow { url }), fields)
+                (self.server_location(&fields).map(|url| ModelRegistryDriver::Mlflow { url }), fields)
             }
             _ => {
                 let fields = self.fields(node, &OBJECT_REGISTRY)?;
-                (self.url(&fields).map(|url| ModelRegistryDriver::ObjectStore { url }), fields)
+                (self.location(&fields).map(|url| ModelRegistryDriver::ObjectStore { url }), fields)
             }
         };
         let (access, version) = self.access_and_version(&fields)?;
@@ -117,22 +116,6 @@ impl Reading<'_> {
                 .nearest(name, known.iter().copied()),
         );
         None
-    }
-
-    /// The address of a server.
-    pub(super) fn server(&mut self, fields: &Fields<'_>) -> Option<String> {
-        let help = "the address of a server: `http://host:port` or `https://host`";
-        let node = fields.require(self, "url", help)?;
-        let text = self.text(node, "`url`")?;
-        match resolve_server(text) {
-            Ok(url) => Some(url),
-            Err(problem) => {
-                self.push(
-                    Diagnostic::error(Code::BadUrl, "this address cannot be used").at(&node.place, problem).help(help),
-                );
-                None
-            }
-        }
     }
 
     /// What every kind says of itself: the most that may be done with it, and the version of its content.

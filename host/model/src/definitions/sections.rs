@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::location::{SCHEMES, check_template, resolve_url};
+use super::location::check_template;
 use super::reading::{Fields, Keys, Reading, short};
 use super::resources::base_of;
 use super::tree::{Key, Node, Value, read};
@@ -40,12 +40,15 @@ const FILE: Keys = Keys {
 };
 const TYPE: Keys = Keys { what: "a type", known: &["base", "description", "schema", "check"], later: &[] };
 const ARTIFACTS: Keys = Keys { what: "an `artifacts` manager", known: &["kind", "description"], later: &[] };
-const OBJECT_STORE: Keys =
-    Keys { what: "an `object_store` manager", known: &["kind", "url", "path", "description"], later: &["credentials"] };
+const OBJECT_STORE: Keys = Keys {
+    what: "an `object_store` manager",
+    known: &["kind", "url", "credentials", "path", "description"],
+    later: &[],
+};
 const MLFLOW: Keys = Keys {
     what: "an `mlflow` manager",
-    known: &["kind", "url", "experiment", "model", "description"],
-    later: &["credentials"],
+    known: &["kind", "url", "credentials", "experiment", "model", "description"],
+    later: &[],
 };
 /// Longest name of an experiment.
 const MAX_EXPERIMENT: usize = 250;
@@ -262,21 +265,6 @@ impl Reading<'_> {
         None
     }
 
-    pub(super) fn url(&mut self, fields: &Fields<'_>) -> Option<String> {
-        let help = format!("an address: {}", SCHEMES.map(|scheme| format!("`{scheme}:`")).join(", "));
-        let node = fields.require(self, "url", &help)?;
-        let text = self.text(node, "`url`")?;
-        match resolve_url(self.folder, text) {
-            Ok(url) => Some(url),
-            Err(problem) => {
-                self.push(
-                    Diagnostic::error(Code::BadUrl, "this address cannot be used").at(&node.place, problem).help(help),
-                );
-                None
-            }
-        }
-    }
-
     fn io_manager(&mut self, _: &Key, node: &Node) -> Option<IoManagerDefinition> {
         if let Value::Map(entries) = &node.value
             && entries.iter().any(|(key, _)| key.text == "component")
@@ -311,7 +299,7 @@ impl Reading<'_> {
 
     fn mlflow(&mut self, node: &Node) -> Option<IoManagerSpec> {
         let fields = self.fields(node, &MLFLOW)?;
-        let url = self.server(&fields);
+        let url = self.server_location(&fields);
         let experiment = match fields.get("experiment") {
             Some(node) => {
                 let text = self.text(node, "`experiment`")?;
@@ -331,7 +319,7 @@ impl Reading<'_> {
 
     fn files(&mut self, node: &Node) -> Option<IoManagerSpec> {
         let fields = self.fields(node, &OBJECT_STORE)?;
-        let url = self.url(&fields);
+        let url = self.location(&fields);
         let path = match fields.get("path") {
             Some(node) => {
                 let path = self.text(node, "`path`")?;

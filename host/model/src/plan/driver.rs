@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::HttpClientSpec;
 use crate::id::Name;
+use crate::location::Location;
 
 /// What keeps small values by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +17,8 @@ pub enum KeyValueDriver {
     },
     /// An object store: one object a name.
     ObjectStore {
-        /// Where: `file:///…`, `s3://…`, `gs://…`, `az://…`, `memory:///`. Absolute.
-        url: String,
+        /// Where.
+        url: Location,
     },
 }
 
@@ -26,12 +28,39 @@ pub enum KeyValueDriver {
 pub enum ModelRegistryDriver {
     /// An object store, in the layout of `docs/resources.md`.
     ObjectStore {
-        /// Where, absolute.
-        url: String,
+        /// Where.
+        url: Location,
     },
     /// An MLflow tracking server that serves artifacts.
     Mlflow {
-        /// Its address: `http://…` or `https://…`, without credentials, query and fragment.
-        url: String,
+        /// Where: `http://…` or `https://…`, without query and fragment.
+        url: Location,
     },
+}
+
+impl super::ResourceSpec {
+    /// Where its things are; none where it is the yard itself that has them, or where the op says.
+    #[must_use]
+    pub fn location(&self) -> Option<&Location> {
+        match self {
+            Self::ObjectStore { url, .. }
+            | Self::KeyValue { driver: KeyValueDriver::ObjectStore { url }, .. }
+            | Self::ModelRegistry {
+                driver: ModelRegistryDriver::ObjectStore { url } | ModelRegistryDriver::Mlflow { url },
+                ..
+            } => Some(url),
+            Self::KeyValue { driver: KeyValueDriver::Yard { .. }, .. } | Self::HttpClient(_) | Self::Secret { .. } => {
+                None
+            }
+        }
+    }
+
+    /// What it is, of an HTTP client.
+    #[must_use]
+    pub fn client(&self) -> Option<&HttpClientSpec> {
+        match self {
+            Self::HttpClient(spec) => Some(spec),
+            Self::ObjectStore { .. } | Self::KeyValue { .. } | Self::ModelRegistry { .. } | Self::Secret { .. } => None,
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::error::Code;
 use crate::id::{MediaType, Name};
 use crate::json::CanonicalJson;
 use crate::limits::Limits;
+use crate::location::Location;
 use crate::schema::Schema;
 
 /// An IO manager of the definitions, in the environment of the plan.
@@ -24,15 +25,15 @@ pub enum IoManagerSpec {
     Artifacts,
     /// Readable files in an object store, beside the artifact.
     ObjectStore {
-        /// Where, absolute.
-        url: String,
+        /// Where.
+        url: Location,
         /// The path of each value below `url`, with `{job}`, `{run}`, `{step}`, `{output}`, `{key}`.
         path: String,
     },
     /// Runs of an experiment on an MLflow server, beside the artifact: each value with its numbers as metrics.
     Mlflow {
         /// The server.
-        url: String,
+        url: Location,
         /// The experiment.
         experiment: String,
         /// Every value becomes a version of this model.
@@ -62,6 +63,15 @@ pub struct ComponentManager {
 }
 
 impl IoManagerSpec {
+    /// Where it keeps things; none of one that says nothing of it.
+    #[must_use]
+    pub fn location(&self) -> Option<&Location> {
+        match self {
+            Self::ObjectStore { url, .. } | Self::Mlflow { url, .. } => Some(url),
+            Self::Artifacts | Self::Component(_) => None,
+        }
+    }
+
     /// What it may use: nothing, but for one of a component.
     #[must_use]
     pub fn grants(&self) -> &[Grant] {

@@ -31,6 +31,7 @@ use crate::http::HttpClientSpec;
 use crate::id::{MediaType, Name, StepPath};
 use crate::json::CanonicalJson;
 use crate::limits::Limits;
+use crate::location::Location;
 use crate::secret::SecretSpec;
 use crate::supply::Origin;
 use crate::value::ValueRef;
@@ -208,8 +209,8 @@ pub enum Access {
 pub enum ResourceSpec {
     /// Objects by path.
     ObjectStore {
-        /// Where: `file:///…`, `s3://…`, `gs://…`, `az://…`, `memory:///`. Absolute.
-        url: String,
+        /// Where.
+        url: Location,
         /// The most that any grant of it can give.
         access: Access,
         /// What the operator says of its content: the same version, the same content. Makes steps that use it memoisable.
@@ -562,15 +563,12 @@ impl Plan {
     /// those that are revealed.
     #[must_use]
     pub fn secrets_needed(&self) -> BTreeMap<&Name, &SecretSpec> {
-        let of_resources = self.resources.values().filter_map(|spec| match spec {
-            ResourceSpec::HttpClient(spec) => Some(spec.secrets()),
-            ResourceSpec::ObjectStore { .. }
-            | ResourceSpec::KeyValue { .. }
-            | ResourceSpec::ModelRegistry { .. }
-            | ResourceSpec::Secret { .. } => None,
-        });
+        let clients = self.resources.values().filter_map(ResourceSpec::client);
+        let kept = self.io_managers.values().filter_map(IoManagerSpec::location);
+        let locations = self.resources.values().filter_map(ResourceSpec::location).chain(kept);
         let of_hooks = self.hooks.iter().flat_map(Hook::secrets);
-        of_resources.flatten().chain(of_hooks).chain(&self.secrets).collect()
+        let used = clients.flat_map(HttpClientSpec::secrets).chain(locations.flat_map(Location::secrets));
+        used.chain(of_hooks).chain(&self.secrets).collect()
     }
 
     /// What a grant gives; none when it gives nothing.

@@ -71,7 +71,7 @@ fn the_example_becomes_a_plan() {
     let card = &plan.step(plan.find("card").unwrap()).outputs[0];
     assert_eq!(card.io_manager.as_str(), "reports");
     assert!(
-        matches!(&plan.io_managers[&card.io_manager], IoManagerSpec::ObjectStore { url, .. } if url == "file:///yard/reports")
+        matches!(&plan.io_managers[&card.io_manager], IoManagerSpec::ObjectStore { url, .. } if url.url == "file:///yard/reports")
     );
     let stored = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&stored).unwrap(), plan);
@@ -113,7 +113,7 @@ jobs: { train: { steps: { kept: { op: shapes.kept } } } }
     assert_eq!(counters(None), spec(bucket("shared"), Access::ReadWrite));
     assert_eq!(counters(Some("same")), spec(bucket("other"), Access::Read));
     assert_eq!(counters(Some("named")), spec(bucket("shared"), Access::ReadWrite));
-    let objects = KeyValueDriver::ObjectStore { url: "s3://acme/counters".to_owned() };
+    let objects = KeyValueDriver::ObjectStore { url: "s3://acme/counters".into() };
     assert_eq!(counters(Some("prod")), spec(objects, Access::ReadWrite));
     let unnamed = text.replace("{ bucket: counters }", "{ bucket: default }");
     let (plan, _) = plan(&unnamed, None, &[]).unwrap();

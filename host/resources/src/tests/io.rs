@@ -19,13 +19,14 @@ async fn files_are_kept_and_loaded() {
     let artifacts = MemoryStore::new(Arc::new(StillClock::default())).tenant(&TenantId::default()).artifacts();
     let managers = IoManagers::default();
     for url in [file_url(&folder.path().join("reports")).unwrap(), "memory:///reports".to_owned()] {
-        let spec = IoManagerSpec::ObjectStore { url, path: "{job}/{run}/{step}.{output}.{key}.bin".into() };
-        let manager = managers.open(&spec).unwrap().unwrap();
+        let spec = IoManagerSpec::ObjectStore { url: url.into(), path: "{job}/{run}/{step}.{output}.{key}.bin".into() };
+        let manager = managers.open(&spec).await.unwrap().unwrap();
         conformance::io_manager(&*manager, &*artifacts).await;
     }
-    assert!(managers.open(&IoManagerSpec::Artifacts).unwrap().is_none());
+    assert!(managers.open(&IoManagerSpec::Artifacts).await.unwrap().is_none());
     for (url, path) in [("memory:///x", "{jbo}"), ("memory:///x", "../x"), ("ftp://x", "x")] {
-        assert!(managers.open(&IoManagerSpec::ObjectStore { url: url.into(), path: path.into() }).is_err());
+        let spec = IoManagerSpec::ObjectStore { url: url.into(), path: path.into() };
+        assert!(managers.open(&spec).await.is_err());
     }
 }
 
@@ -33,8 +34,8 @@ async fn files_are_kept_and_loaded() {
 async fn what_was_changed_outside_is_not_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let artifacts = MemoryStore::new(Arc::new(StillClock::default())).tenant(&TenantId::default()).artifacts();
-    let spec = IoManagerSpec::ObjectStore { url: file_url(folder.path()).unwrap(), path: "{output}".into() };
-    let manager = IoManagers::default().open(&spec).unwrap().unwrap();
+    let spec = IoManagerSpec::ObjectStore { url: file_url(folder.path()).unwrap().into(), path: "{output}".into() };
+    let manager = IoManagers::default().open(&spec).await.unwrap().unwrap();
     std::fs::write(folder.path().join("card"), "four").unwrap();
     let kept = opyard_model::digest::Digest::of(b"five");
     let slot = Slot {
@@ -67,12 +68,12 @@ async fn what_was_changed_outside_is_not_loaded() {
 async fn mlflow_keeps_outputs() {
     let url = std::env::var("OPYARD_TEST_MLFLOW").expect("OPYARD_TEST_MLFLOW names a server");
     let artifacts = MemoryStore::new(Arc::new(StillClock::default())).tenant(&TenantId::default()).artifacts();
-    let open = |model: Option<&str>| {
+    let open = async |model: Option<&str>| {
         let model = model.map(|model| model.parse().unwrap());
-        let spec = IoManagerSpec::Mlflow { url: url.clone(), experiment: "kept by a test".into(), model };
-        IoManagers::default().open(&spec).unwrap().unwrap()
+        let spec = IoManagerSpec::Mlflow { url: url.as_str().into(), experiment: "kept by a test".into(), model };
+        IoManagers::default().open(&spec).await.unwrap().unwrap()
     };
-    conformance::io_manager(&*open(None), &*artifacts).await;
+    conformance::io_manager(&*open(None).await, &*artifacts).await;
 
     // Numbers become metrics, and a model a version; once for each value of a slot.
     let slot = Slot {
@@ -92,7 +93,7 @@ async fn mlflow_keeps_outputs() {
         number("author", MetadataValue::Text("gentoo".into())),
     ];
     let model = format!("iris_{}", std::process::id());
-    let manager = open(Some(&model));
+    let manager = open(Some(&model)).await;
     let mut kept = Vec::new();
     for _ in 0..2 {
         let bytes = artifacts.get(artifact.digest).await.unwrap();
@@ -103,9 +104,9 @@ async fn mlflow_keeps_outputs() {
         |label: &str| kept[0].metadata.iter().find(|entry| entry.label == label).map(|entry| entry.value.clone());
     assert_eq!(told("metrics"), Some(MetadataValue::Int(2)));
     assert_eq!(told("model version"), Some(MetadataValue::Int(1)));
-    let driver = ModelRegistryDriver::Mlflow { url: url.clone() };
+    let driver = ModelRegistryDriver::Mlflow { url: url.as_str().into() };
     let spec = ResourceSpec::ModelRegistry { driver, access: Access::Read, version: None };
-    let models = Resources::default().model_registry(&spec, Access::Read).unwrap();
+    let models = Resources::default().model_registry(&spec, Access::Read).await.unwrap();
     let version = models.resolve(&model, "latest").await.unwrap();
     assert_eq!(version.version, 1, "the same again is no second version");
     let mut file = models.load(&model, 1, "model").await.unwrap();
@@ -127,7 +128,7 @@ async fn mlflow_keeps_outputs() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
     let spec = IoManagerSpec::Mlflow { url: "http://127.0.0.1:1".into(), experiment: "x".into(), model: None };
-    let manager = IoManagers::default().open(&spec).unwrap().unwrap();
+    let manager = IoManagers::default().open(&spec).await.unwrap().unwrap();
     let failure = manager.forget(&CanonicalJson::parse(r#"{"run":"x","file":"y"}"#).unwrap()).await.unwrap_err();
     assert_eq!(failure.code, Code::ResourceUnavailable);
     assert!(!failure.description.contains("127.0.0.1"), "{failure}");

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::error::ResourceError;
 use crate::key_value::{KeyValueResource, MAX_NAME, MAX_NAMES_PAGE, MAX_VALUE};
 use crate::pool::{Resources, file_url};
+use crate::tests::at_once;
 
 /// A yard, an object store in memory, and files: each with a handle of its own and one more.
 struct Buckets {
@@ -38,13 +39,14 @@ impl Buckets {
         let tenant = self.store.tenant(&TenantId::new(tenant).unwrap());
         let driver = KeyValueDriver::Yard { bucket: Name::new(bucket).unwrap() };
         let spec = ResourceSpec::KeyValue { driver, access: most, version: None };
-        self.resources.key_value(&spec, access, |bucket| Ok(tenant.key_values(bucket))).unwrap()
+        at_once(self.resources.key_value(&spec, access, |bucket| Ok(tenant.key_values(bucket)))).unwrap()
     }
 
     fn objects(&self, url: &str, access: Access) -> KeyValueResource {
-        let driver = KeyValueDriver::ObjectStore { url: url.to_owned() };
+        let driver = KeyValueDriver::ObjectStore { url: url.into() };
         let spec = ResourceSpec::KeyValue { driver, access: Access::ReadWrite, version: None };
-        self.resources.key_value(&spec, access, |_| unreachable!("this is no bucket of the yard's")).unwrap()
+        let no_yard = |_: &_| unreachable!("this is no bucket of the yard's");
+        at_once(self.resources.key_value(&spec, access, no_yard)).unwrap()
     }
 
     fn files(&self, name: &str, access: Access) -> KeyValueResource {

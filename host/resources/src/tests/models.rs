@@ -9,17 +9,18 @@ use crate::blob::MAX_CHUNK;
 use crate::error::ResourceError;
 use crate::model_registry::{MAX_ALIASES, MAX_METADATA, ModelRegistryResource, ModelVersion};
 use crate::pool::{Resources, file_url};
+use crate::tests::at_once;
 
 fn in_objects(resources: &Resources, url: &str, access: Access) -> ModelRegistryResource {
-    let driver = ModelRegistryDriver::ObjectStore { url: url.to_owned() };
+    let driver = ModelRegistryDriver::ObjectStore { url: url.into() };
     let spec = ResourceSpec::ModelRegistry { driver, access: Access::ReadWrite, version: None };
-    resources.model_registry(&spec, access).unwrap()
+    at_once(resources.model_registry(&spec, access)).unwrap()
 }
 
 fn of_mlflow(resources: &Resources, url: &str, access: Access) -> ModelRegistryResource {
-    let driver = ModelRegistryDriver::Mlflow { url: url.to_owned() };
+    let driver = ModelRegistryDriver::Mlflow { url: url.into() };
     let spec = ResourceSpec::ModelRegistry { driver, access: Access::ReadWrite, version: None };
-    resources.model_registry(&spec, access).unwrap()
+    at_once(resources.model_registry(&spec, access)).unwrap()
 }
 
 async fn register(

@@ -5,10 +5,11 @@ use crate::blob::MAX_CHUNK;
 use crate::error::ResourceError;
 use crate::object_store::{ObjectStoreResource, PutMode};
 use crate::pool::{Resources, file_url};
+use crate::tests::at_once;
 
 fn open(resources: &Resources, url: &str, access: Access) -> ObjectStoreResource {
-    let spec = ResourceSpec::ObjectStore { url: url.to_owned(), access: Access::ReadWrite, version: None };
-    resources.object_store(&spec, access).unwrap()
+    let spec = ResourceSpec::ObjectStore { url: url.into(), access: Access::ReadWrite, version: None };
+    at_once(resources.object_store(&spec, access)).unwrap()
 }
 
 async fn put(
@@ -112,11 +113,12 @@ async fn reading_is_not_writing() {
     assert_eq!(reader.put("a", PutMode::Overwrite).err(), Some(ResourceError::Denied));
     assert_eq!(reader.remove("a").await, Err(ResourceError::Denied));
     let spec = ResourceSpec::ObjectStore { url: "memory:///b".into(), access: Access::Read, version: None };
-    let capped = resources.object_store(&spec, Access::ReadWrite).unwrap();
+    let capped = resources.object_store(&spec, Access::ReadWrite).await.unwrap();
     assert_eq!(capped.access(), Access::Read, "a grant never gives more than the resource");
     let missing =
         ResourceSpec::ObjectStore { url: "file:///no/such/folder".into(), access: Access::Read, version: None };
-    assert!(matches!(resources.object_store(&missing, Access::Read), Err(ResourceError::Unavailable(_))));
+    let failure = resources.object_store(&missing, Access::Read).await.unwrap_err();
+    assert!(matches!(failure.answer, ResourceError::Unavailable(_)));
 }
 
 #[tokio::test]

@@ -54,16 +54,16 @@ impl Opening {
     pub(crate) fn handle<T: Send + 'static>(
         self,
         state: &mut HostState,
-        opened: Result<T, ResourceError>,
+        opened: Result<T, ResourceFailure>,
     ) -> Answer<Resource<T>> {
         match opened {
             Ok(resource) => {
                 self.succeeded(state);
                 Ok(Ok(state.table.push(resource)?))
             }
-            Err(error) => {
-                self.failed(state, &error.clone().into());
-                Ok(Err(answer(state, error)))
+            Err(failure) => {
+                self.failed(state, &failure);
+                Ok(Err(answer(state, failure.answer)))
             }
         }
     }

@@ -23,7 +23,7 @@ impl Host for Doorway<'_, KeyValue> {
         };
         let keeper = state.keeper()?.clone();
         let yard = |bucket: &_| keeper.inside.surroundings.artifacts.key_values(&keeper.tenant, bucket);
-        let opened = state.resources.key_value(&granted.spec, granted.access, yard);
+        let opened = state.resources.key_value(&granted.spec, granted.access, yard).await;
         opening.handle(state, opened.map(Bucket))
     }
 }

@@ -33,7 +33,7 @@ impl Host for Doorway<'_, ModelRegistry> {
         let Some((granted, opening)) = granted(state, &key, Interface::ModelRegistry)? else {
             return Ok(Err(Error::Denied));
         };
-        let opened = state.resources.model_registry(&granted.spec, granted.access);
+        let opened = state.resources.model_registry(&granted.spec, granted.access).await;
         opening.handle(state, opened.map(Registry))
     }
 }

@@ -22,7 +22,7 @@ impl Host for Doorway<'_, ObjectStore> {
         let Some((granted, opening)) = granted(state, &key, Interface::ObjectStore)? else {
             return Ok(Err(Error::Denied));
         };
-        let opened = state.resources.object_store(&granted.spec, granted.access);
+        let opened = state.resources.object_store(&granted.spec, granted.access).await;
         opening.handle(state, opened.map(Store))
     }
 }

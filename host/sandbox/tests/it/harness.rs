@@ -93,17 +93,18 @@ impl IoManager for Kept {
 /// An IO manager that keeps values in the memory of these tests.
 pub(crate) fn in_memory() -> BoundManager {
     BoundManager {
-        spec: IoManagerSpec::ObjectStore { url: "memory:///".to_owned(), path: "x".to_owned() },
+        spec: IoManagerSpec::ObjectStore { url: "memory:///".into(), path: "x".to_owned() },
         rights: Vec::new(),
     }
 }
 
+#[async_trait]
 impl TenantArtifacts for Around {
     fn artifacts(&self, tenant: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError> {
         Ok(self.store.tenant(tenant).artifacts())
     }
 
-    fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
+    async fn io_manager(&self, _: &TenantId, spec: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         Ok(match spec {
             IoManagerSpec::Artifacts => None,
             _ => Some(Arc::clone(&self.kept) as Arc<dyn IoManager>),
@@ -124,12 +125,13 @@ impl ComponentSource for Around {
 
 struct Wrapped(Arc<dyn ArtifactStore>);
 
+#[async_trait]
 impl TenantArtifacts for Wrapped {
     fn artifacts(&self, _: &TenantId) -> Result<Arc<dyn ArtifactStore>, StoreError> {
         Ok(Arc::clone(&self.0))
     }
 
-    fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
+    async fn io_manager(&self, _: &TenantId, _: &IoManagerSpec) -> Result<Option<Arc<dyn IoManager>>, Failure> {
         Ok(None)
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::harness::{Probe, name};
 
 fn right(url: &str, access: Access) -> ResourceRight {
-    let spec = ResourceSpec::ObjectStore { url: url.to_owned(), access: Access::ReadWrite, version: None };
+    let spec = ResourceSpec::ObjectStore { url: url.into(), access: Access::ReadWrite, version: None };
     ResourceRight {
         key: name("store"),
         through: Interface::ObjectStore,

@@ -20,7 +20,7 @@ fn yard(access: Access) -> ResourceRight {
 }
 
 fn registry(url: &str, access: Access) -> ResourceRight {
-    let driver = ModelRegistryDriver::ObjectStore { url: url.to_owned() };
+    let driver = ModelRegistryDriver::ObjectStore { url: url.into() };
     let spec = ResourceSpec::ModelRegistry { driver, access: Access::ReadWrite, version: None };
     let granted = Some(GrantedResource { name: name("registry"), spec, access });
     ResourceRight { key: name("models"), through: Interface::ModelRegistry, granted }
@@ -48,7 +48,7 @@ async fn a_counter_goes_on_where_it_was() {
         assert!(came.outcome.usage.written_bytes > 0, "what is put is counted");
     }
     // Another bucket, in another place, is another counter.
-    let memory = KeyValueDriver::ObjectStore { url: "memory:///".to_owned() };
+    let memory = KeyValueDriver::ObjectStore { url: "memory:///".into() };
     let came = count(bucket(memory, Access::ReadWrite), Limits::default()).await;
     assert_eq!(told(&probe, &came).await, json!(3));
 
@@ -86,7 +86,7 @@ async fn values_are_put_listed_and_removed_as_far_as_the_grant_goes() {
         told(&probe, &came).await
     };
     let url = opyard_resources::file_url(folder.path()).unwrap();
-    let files = KeyValueDriver::ObjectStore { url };
+    let files = KeyValueDriver::ObjectStore { url: url.into() };
     for right in [yard(Access::ReadWrite), bucket(files.clone(), Access::ReadWrite)] {
         let told = keep(right, json!({ "name": "ä/1", "text": "hello" })).await;
         assert_eq!((&told["put"]["Ok"], &told["got"]["Ok"]), (&json!(null), &json!(5)), "{told}");

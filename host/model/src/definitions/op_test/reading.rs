@@ -13,6 +13,7 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::error::Code;
 use crate::id::{MediaType, Name};
 use crate::json::CanonicalJson;
+use crate::location::Location;
 use crate::plan::{Access, KeyValueDriver, ModelRegistryDriver, ResourceSpec, config};
 use crate::secret::SecretSpec;
 
@@ -269,7 +270,7 @@ impl Reading<'_> {
     fn fake(&mut self, name: Option<&Name>, node: &Node) -> Option<(Option<ResourceSpec>, Fake)> {
         let kind = self.kind(node, "a resource", &KINDS, &[])?;
         // A place to be: whoever runs the case gives each run its own.
-        let url = format!("memory:///{}", name?);
+        let url = Location::from(format!("memory:///{}", name?));
         match kind {
             "object_store" => {
                 let fields = self.fields(node, &OBJECTS)?;

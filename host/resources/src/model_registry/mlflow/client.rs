@@ -1,13 +1,16 @@
 //! Asking an MLflow server: bounded in bytes and in time, errors in our words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use opyard_model::location::Credential;
 use opyard_store::object::CALL_TIMEOUT;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ResourceError;
+use crate::location::Shown;
 use crate::path::ObjectPath;
 
 /// Longest answer that is read: 4 MiB.
@@ -22,6 +25,7 @@ const MAX_CODE: usize = 64;
 pub(crate) struct Mlflow {
     client: Client,
     base: Url,
+    shown: Arc<Shown>,
 }
 
 /// A question to the REST API, by its path below `/api/2.0/mlflow/`.
@@ -66,10 +70,21 @@ impl Mlflow {
     ///
     /// # Errors
     /// `Invalid` when it is no address.
-    pub(crate) fn new(client: Client, address: &str) -> Result<Self, ResourceError> {
+    pub(crate) fn new(client: Client, address: &str, shown: Shown) -> Result<Self, ResourceError> {
         let base = Url::parse(address).ok().filter(|base| matches!(base.scheme(), "http" | "https"));
         let base = base.ok_or_else(|| ResourceError::Invalid("the address of the server cannot be used".into()))?;
-        Ok(Self { client, base })
+        Ok(Self { client, base, shown: Arc::new(shown) })
+    }
+
+    /// A request with the credentials of the server. Redirects are not followed, so that they go nowhere else.
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let request = self.client.request(method, url);
+        let get = |part| self.shown.get(part);
+        match (get(Credential::Token), get(Credential::Username)) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, Some(name)) => request.basic_auth(name, get(Credential::Password)),
+            (None, None) => request,
+        }
     }
 
     /// An address below the server's, each segment encoded.
@@ -86,14 +101,14 @@ impl Mlflow {
     pub(super) fn artifact(&self, method: Method, path: &ObjectPath) -> Result<RequestBuilder, ResourceError> {
         let proxy = ["api", "2.0", "mlflow-artifacts", "artifacts"];
         let url = self.url(proxy.into_iter().chain(path.as_str().split('/')))?;
-        Ok(self.client.request(method, url))
+        Ok(self.request(method, url))
     }
 
     /// The list of artifacts in a folder.
     pub(super) async fn artifacts<T: DeserializeOwned>(&self, folder: &str) -> Result<T, ResourceError> {
         let mut url = self.url(["api", "2.0", "mlflow-artifacts", "artifacts"])?;
         url.query_pairs_mut().append_pair("path", folder);
-        self.answer(self.client.get(url)).await
+        self.answer(self.request(Method::GET, url)).await
     }
 
     /// Asks, and reads the answer. Fields that nobody here knows are ignored.
@@ -112,11 +127,11 @@ impl Mlflow {
             Request::Get(path, asked) => {
                 let mut url = api(path)?;
                 url.query_pairs_mut().extend_pairs(asked);
-                self.client.get(url)
+                self.request(Method::GET, url)
             }
             Request::Post(path, body) => {
                 let kind = (reqwest::header::CONTENT_TYPE, "application/json");
-                self.client.post(api(path)?).header(kind.0, kind.1).body(body.to_string())
+                self.request(Method::POST, api(path)?).header(kind.0, kind.1).body(body.to_string())
             }
         })
     }
