@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::{self, Build};
-use crate::services::{mlflow, s3};
+use crate::services::{mlflow, registry, s3};
 use crate::toolchain::{self, Choice, Toolchain};
 use crate::{process, root};
 
@@ -31,6 +31,7 @@ pub(crate) fn run(full: bool, words: &[String]) -> Result<()> {
         ("documentation", Box::new(documentation)),
         ("licences and duplicates", Box::new(deny)),
         ("an S3 server", Box::new(s3::test)),
+        ("a registry", Box::new(registry::test)),
         ("components by Debian's toolchain", Box::new(move || second_toolchain(full))),
     ];
     if full {
@@ -105,7 +106,8 @@ fn tests(full: bool) -> Result<()> {
 
 /// How the names of tests begin that need a server which nobody has named.
 fn absent_servers() -> Vec<&'static str> {
-    let servers = [("remote", "OPYARD_TEST_OBJECTS"), ("mlflow_", "OPYARD_TEST_MLFLOW")];
+    let servers =
+        [("remote", "OPYARD_TEST_OBJECTS"), ("mlflow_", "OPYARD_TEST_MLFLOW"), ("registry_", "OPYARD_TEST_REGISTRY")];
     servers.into_iter().filter(|(_, named)| std::env::var_os(named).is_none()).map(|(of, _)| of).collect()
 }
 

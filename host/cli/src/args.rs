@@ -2,6 +2,7 @@
 
 pub(crate) mod assets;
 pub(crate) mod op_test;
+pub(crate) mod supply;
 #[cfg(test)]
 mod tests;
 
@@ -117,6 +118,17 @@ Example:
     /// Show what is different between two runs: components, configs, inputs, outputs, metrics, times
     #[command(after_help = "Example:\n  opyard diff 7XK2 latest")]
     Diff(Diff),
+    /// Say how an output came to be, as an in-toto statement: component, signatures, config, inputs
+    #[command(after_help = "Example:\n  opyard provenance latest fit.model")]
+    Provenance(supply::Provenance),
+    /// Execute the hermetic steps of a run once more, and compare every digest
+    #[command(after_help = "\
+Example:
+  opyard verify latest
+  opyard verify 7XK2 --at /tmp/other-yard
+
+Nothing is recorded. Exit code 100 when an output is not what the run recorded.")]
+    Verify(supply::VerifyRun),
     /// Remove what nothing references: artifacts, objects and, if asked, old runs and memo rows
     #[command(after_help = "\
 Example:
@@ -163,6 +175,28 @@ Example:
 
 Exit code 100 when something is not as it should be; `opyard schema --op-test` is the form of a test file.")]
     Test(op_test::Test),
+    /// Ask the registries what the definitions' references name now, and pin that in the lock file; or get one component
+    #[command(after_help = "\
+Example:
+  opyard op pull
+  opyard op pull --update
+  opyard op pull acme/stats:1.4.2 -o stats.wasm
+
+Registries, credentials and trusted keys are the operator's: `registries.yaml` in the yard.")]
+    Pull(supply::Pull),
+    /// Push a component to a registry, where `wkg` and `wash` find it too
+    #[command(after_help = "Example:\n  opyard op push target/stats.wasm acme/stats:1.4.2")]
+    Push(supply::Push),
+    /// Sign a component that is in a registry, if it is the one of this file
+    #[command(after_help = "\
+Example:
+  opyard op sign target/stats.wasm acme/stats:1.4.2 --key release.pem
+
+A key is made with `openssl genpkey -algorithm ed25519 -out release.pem`; what is printed is what others trust.")]
+    Sign(supply::Sign),
+    /// Check a component of a registry, and by whom it is signed, without running it
+    #[command(after_help = "Example:\n  opyard op verify acme/stats:1.4.2")]
+    Verify(supply::VerifyComponent),
 }
 
 /// The definitions file.

@@ -12,6 +12,7 @@ mod launch;
 mod look;
 mod lookup;
 mod plans;
+mod repeat;
 mod request;
 pub mod retry;
 mod seats;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::ComponentDigest;
 use crate::id::{MediaType, Name};
 use crate::json::CanonicalJson;
+use crate::supply::Origin;
 
 /// The name of a port type: `bytes`, `text`, `json`, `table`, `nothing`, or one of the definitions file.
 pub type TypeName = Name;
@@ -249,6 +250,9 @@ pub struct ComponentDescription {
     /// Its hooks, in its own order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<ExtensionDefinition>,
+    /// The registry that it came from; none = a file. No word of the component's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 impl ComponentDescription {

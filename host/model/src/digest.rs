@@ -107,6 +107,11 @@ digest! {
     ComponentDigest, "sha256:"
 }
 
+digest! {
+    /// The SHA-256 digest of a manifest's bytes, as registries compute it: `sha256:` and 64 hex digits.
+    ManifestDigest, "sha256:"
+}
+
 impl Digest {
     /// The digest of `bytes`.
     #[must_use]

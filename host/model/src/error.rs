@@ -130,6 +130,12 @@ codes! {
     250 NothingYet "a value of the latest run of a job that has not run";
     257 BadTemplate "a text of a hook that cannot be used";
     261 UnknownAsset "nothing was ever said of an asset or series of that name";
+    271 TagMoved "a reference names another component than the one that is pinned";
+    272 Downgrade "an older version of a component than the one that is pinned";
+    273 LockUnusable "a lock file that cannot be read";
+    274 Untrusted "a component without a signature that is trusted";
+    275 UnknownNamespace "no registry is known for a namespace";
+    276 KeyUnusable "a key that cannot be used";
     284 BadCondition "a condition that cannot be understood";
     285 UnknownPool "no pool of that name";
     290 CompileLimit "a component that takes more time or memory to compile than it may";
@@ -150,6 +156,8 @@ codes! {
     318 YardDamaged "the yard's database is damaged, or is not one of Opyard's";
     319 SecretMissing "a secret is not where it should be";
     330 CompilerFailed "what compiles components could not do its work";
+    332 RegistryUnavailable "a registry does not answer, or refuses";
+    333 RegistryInvalid "a registry answers with something that it must not";
     401 IllegalTransition "an event that cannot follow the ones before it";
     402 HostPanic "a panic inside Opyard";
     403 Invariant "something that was taken to be always true was not";

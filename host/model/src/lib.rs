@@ -23,5 +23,6 @@ pub mod secret;
 pub mod selection;
 pub mod state;
 pub mod step;
+pub mod supply;
 pub mod time;
 pub mod value;

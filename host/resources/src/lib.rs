@@ -13,6 +13,7 @@ mod key_value;
 mod location;
 mod model_registry;
 mod object_store;
+pub mod oci;
 mod path;
 mod pool;
 mod random;

@@ -71,6 +71,7 @@ pub(crate) fn check(component: &LoadedComponent, shipped: Shipped) -> Result<Com
         type_checkers,
         io_managers,
         hooks,
+        origin: None,
     })
 }
 

@@ -14,10 +14,13 @@ mod forecast;
 mod heaps;
 mod inspect;
 mod project;
+mod provenance;
 mod rerun;
 mod run;
 mod stored;
+pub mod supply;
 mod upkeep;
+mod verification;
 mod yard;
 
 pub use assets::{AssetRecord, Listed, Series, SeriesPoint, numeric_metadata};
@@ -33,6 +36,7 @@ pub use project::{PlannedJob, Project, describe_all, read_source};
 pub use rerun::{Again, Changes, PlannedRerun};
 pub use run::{LaunchOptions, Started, new_run_id};
 pub use upkeep::restore;
+pub use verification::{Difference, Unverified, Verdict, VerifiedStep};
 pub use yard::{Found, Health, Yard, YardSettings};
 
 pub use opyard_engine::{CancelRequest, Lineage, RunEnd};

@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use opyard_model::component::ComponentDescription;
-use opyard_model::definitions::Definitions;
+use opyard_model::definitions::{ComponentPlace, Definitions};
 use opyard_model::diagnostic::{Diagnostic, Diagnostics, MAX_SOURCE, Source};
 use opyard_model::error::{Blame, Code, Failure};
 use opyard_model::id::Name;
 use opyard_model::limits::Limits;
 use opyard_model::plan::{Catalog, ConfigurableStep, Launch, Plan, Planning, configurable};
+use opyard_model::supply::Locked;
 
 use crate::components;
 use crate::error::YardError;
 use crate::stored::Known;
+use crate::supply::{LockFile, Obtained};
 use crate::yard::Yard;
 
 /// What is to be done about a file of the code cache that was altered.
@@ -59,17 +62,19 @@ impl Project {
 
     async fn load_some(yard: &Yard, path: &Path, job: Option<&str>) -> Result<Self, YardError> {
         let (definitions, path) = Self::parse(path)?;
+        let pins = Pins::of(&definitions, &path)?;
         let all: BTreeSet<Name> = definitions.components().map(|(name, _)| name.clone()).collect();
         let mut needed = job.map_or(all, |job| definitions.components_of(job));
         let mut described = BTreeMap::new();
         let mut problems = Diagnostics::default();
-        Self::describe_some(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
+        pins.describe_some(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
         // What the ops say of their ports says whose type checkers are needed.
         needed = definitions.components_of_types(described.values());
-        Self::describe_some(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
+        pins.describe_some(yard, &definitions, &needed, (&mut described, &mut problems)).await?;
         if problems.has_errors() {
             return Err(problems.into());
         }
+        pins.write()?;
         let mut notices = Diagnostics::default();
         for report in yard.take_cache_integrity() {
             let Failure { code, description, .. } = report.to_failure();
@@ -78,41 +83,22 @@ impl Project {
         Ok(Self { path, definitions, catalog: described.into_iter().collect(), notices })
     }
 
-    /// Describes those of `needed` that are not described yet.
-    async fn describe_some(
-        yard: &Yard,
-        definitions: &Definitions,
-        needed: &BTreeSet<Name>,
-        (described, problems): (&mut BTreeMap<Name, ComponentDescription>, &mut Diagnostics),
-    ) -> Result<(), YardError> {
-        let open: Vec<_> = definitions
-            .components()
-            .filter(|(name, _)| needed.contains(*name) && !described.contains_key(*name))
-            .collect();
-        let problem =
-            |name: &str, failure: &Failure| definitions.component_problem(name, failure.code, &failure.description);
-        let describe = async |file: &Path| Self::describe(yard, file).await;
-        let (more, wrong) = describe_all(open.into_iter(), problem, describe).await?;
-        described.extend(more);
-        problems.append(wrong);
-        Ok(())
-    }
-
-    async fn describe(yard: &Yard, file: &Path) -> Result<ComponentDescription, YardError> {
-        yard.describe(components::read(file)?).await
-    }
-
     /// The component files that a definitions file names, without looking at them.
     ///
     /// # Errors
     /// All that is wrong with the definitions.
     pub fn component_files(path: &Path) -> Result<Vec<PathBuf>, YardError> {
         let (definitions, _) = Self::parse(path)?;
-        Ok(definitions.components().map(|(_, file)| file.to_owned()).collect())
+        let files = definitions.components().filter_map(|(_, place)| match place {
+            ComponentPlace::File(file) => Some(file.clone()),
+            // What it is pinned to does not change by itself.
+            ComponentPlace::Oci(_) => None,
+        });
+        Ok(files.collect())
     }
 
     /// Reads and parses the file alone.
-    fn parse(path: &Path) -> Result<(Definitions, PathBuf), YardError> {
+    pub(crate) fn parse(path: &Path) -> Result<(Definitions, PathBuf), YardError> {
         let (source, path) = read_source(path, "definitions file")?;
         Ok((Definitions::parse(&source, path.parent().unwrap_or(&path))?, path))
     }
@@ -233,6 +219,72 @@ impl Project {
     }
 }
 
+/// What the components of a definitions file are pinned to, and what is pinned on the way.
+struct Pins {
+    /// None: no component comes from a registry, and nobody looks for a lock file.
+    file: Option<LockFile>,
+    new: Mutex<Vec<(Name, Locked)>>,
+}
+
+impl Pins {
+    fn of(definitions: &Definitions, path: &Path) -> Result<Self, YardError> {
+        let mut components = definitions.components();
+        let needs_file = components.any(|(_, place)| matches!(place, ComponentPlace::Oci(_)));
+        let file = if needs_file { Some(LockFile::beside(path)?) } else { None };
+        Ok(Self { file, new: Mutex::default() })
+    }
+
+    /// Describes those of `needed` that are not described yet.
+    async fn describe_some(
+        &self,
+        yard: &Yard,
+        definitions: &Definitions,
+        needed: &BTreeSet<Name>,
+        (described, problems): (&mut BTreeMap<Name, ComponentDescription>, &mut Diagnostics),
+    ) -> Result<(), YardError> {
+        let open: Vec<_> = definitions
+            .components()
+            .filter(|(name, _)| needed.contains(*name) && !described.contains_key(*name))
+            .collect();
+        let problem =
+            |name: &str, failure: &Failure| definitions.component_problem(name, failure.code, &failure.description);
+        let describe = async |name: &Name, place: &ComponentPlace| self.describe(yard, name, place).await;
+        let (more, wrong) = describe_all(open.into_iter(), problem, describe).await?;
+        described.extend(more);
+        problems.append(wrong);
+        Ok(())
+    }
+
+    async fn describe(
+        &self,
+        yard: &Yard,
+        name: &Name,
+        place: &ComponentPlace,
+    ) -> Result<ComponentDescription, YardError> {
+        match (place, &self.file) {
+            (ComponentPlace::Oci(component), Some(file)) => {
+                let Obtained { bytes, locked, origin } = yard.pinned(name, component, file).await?;
+                let mut described = yard.describe(bytes).await?;
+                described.origin = Some(origin);
+                self.new.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), locked));
+                Ok(described)
+            }
+            (ComponentPlace::Oci(_), None) => Err(YardError::new(Code::Invariant, "a component without a lock file")),
+            (ComponentPlace::File(path), _) => yard.describe(components::read(path)?).await,
+        }
+    }
+
+    /// Pins what was not pinned before.
+    fn write(self) -> Result<(), YardError> {
+        let Some(mut file) = self.file else { return Ok(()) };
+        let mut changed = false;
+        for (name, locked) in self.new.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            changed |= file.lock.pin(&name, locked);
+        }
+        if changed { file.write() } else { Ok(()) }
+    }
+}
+
 /// Reads a file that a person wrote, `what` it is in one or two words, within the bound of such files. Also answers its
 /// absolute path.
 ///
@@ -265,18 +317,18 @@ pub fn read_source(path: &Path, what: &str) -> Result<(Source, PathBuf), YardErr
     Ok((source, path))
 }
 
-/// Asks components what they ship, by their names and files. What is wrong with one is said as `problem` does.
+/// Asks components what they ship, by their names and places. What is wrong with one is said as `problem` does.
 ///
 /// # Errors
 /// What is no mistake of whoever wrote the names: a full disk, say.
-pub async fn describe_all<'a>(
-    components: impl Iterator<Item = (&'a Name, &'a Path)>,
+pub async fn describe_all<'a, P: ?Sized + 'a>(
+    components: impl Iterator<Item = (&'a Name, &'a P)>,
     problem: impl Fn(&str, &Failure) -> Diagnostic,
-    describe: impl AsyncFn(&Path) -> Result<ComponentDescription, YardError>,
+    describe: impl AsyncFn(&Name, &P) -> Result<ComponentDescription, YardError>,
 ) -> Result<(BTreeMap<Name, ComponentDescription>, Diagnostics), YardError> {
     let (mut described, mut problems) = (BTreeMap::new(), Diagnostics::default());
-    for (name, file) in components {
-        match describe(file).await {
+    for (name, place) in components {
+        match describe(name, place).await {
             Ok(description) => {
                 described.insert(name.clone(), description);
             }

@@ -8,6 +8,7 @@ use opyard_store::gc::{GcReport, Retention};
 
 use crate::clock::SystemClock;
 use crate::error::YardError;
+use crate::supply::ORIGINS;
 use crate::yard::{COMPONENTS, Yard};
 
 impl Yard {
@@ -25,7 +26,7 @@ impl Yard {
     /// # Errors
     /// When the folder is not empty, a clean-up or backup is under way, or something cannot be read or written.
     pub async fn backup(&self, folder: &Path) -> Result<Manifest, YardError> {
-        let beside = [Beside { name: COMPONENTS, folder: self.folder().join(COMPONENTS) }];
+        let beside = [COMPONENTS, ORIGINS].map(|name| Beside { name, folder: self.folder().join(name) });
         Ok(self.store().backup(folder, &beside).await?)
     }
 }

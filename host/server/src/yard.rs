@@ -33,6 +33,7 @@ use crate::clock::SystemClock;
 use crate::components::ComponentFolder;
 use crate::error::YardError;
 use crate::inspect;
+use crate::supply::{ORIGINS, Records};
 
 /// The folder of components, in a yard and in a backup of one.
 pub(crate) const COMPONENTS: &str = "components";
@@ -192,6 +193,15 @@ impl Yard {
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(crate) fn components(&self) -> &ComponentFolder {
+        &self.components
+    }
+
+    /// What registries said of components.
+    pub(crate) fn told_by_registries(&self) -> Records {
+        Records::new(self.folder.join(ORIGINS))
     }
 
     pub(crate) fn engine(&self) -> &Engine {

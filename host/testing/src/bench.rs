@@ -79,7 +79,7 @@ impl Bench {
         components: impl Iterator<Item = (&'a Name, &'a Path)>,
         problem: impl Fn(&str, &Failure) -> Diagnostic,
     ) -> Result<Catalog, YardError> {
-        let describe = async |path: &Path| self.describe(path).await;
+        let describe = async |_: &Name, path: &Path| self.describe(path).await;
         let (described, problems) = opyard_server::describe_all(components, problem, describe).await?;
         if problems.has_errors() { Err(problems.into()) } else { Ok(described.into_iter().collect()) }
     }

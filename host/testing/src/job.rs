@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use opyard_engine::{Engine, EngineSettings, Launch as Enqueue, Parts};
-use opyard_model::definitions::{Definitions, Setting};
-use opyard_model::diagnostic::nearest;
+use opyard_model::definitions::{ComponentPlace, Definitions, Setting};
+use opyard_model::diagnostic::{Diagnostics, nearest};
 use opyard_model::digest::Digest;
 use opyard_model::error::{Code, Failure};
 use opyard_model::event::{Recorded, RunEvent, RunStatus};
@@ -51,7 +51,19 @@ impl JobTest {
         let bench = Bench::new(Compiling::default())?;
         let problem =
             |name: &str, failure: &Failure| definitions.component_problem(name, failure.code, &failure.description);
-        let catalog = bench.catalog(definitions.components(), problem).await?;
+        let mut files = Vec::new();
+        for (name, place) in definitions.components() {
+            match place {
+                ComponentPlace::File(file) => files.push((name, file.as_path())),
+                ComponentPlace::Oci(_) => {
+                    let text = "there is no yard here that could keep it: name a file";
+                    let mut problems = Diagnostics::default();
+                    problems.push(definitions.component_problem(name.as_str(), Code::NotSupported, text));
+                    return Err(problems.into());
+                }
+            }
+        }
+        let catalog = bench.catalog(files.into_iter(), problem).await?;
         let (job, fakes) = (job.to_owned(), BTreeMap::new());
         Ok(Self { bench, definitions, catalog, job, environment: None, settings: Vec::new(), fakes })
     }

@@ -19,6 +19,8 @@ mod network;
 mod op_tests;
 mod penguins;
 mod pools;
+mod provenance;
+mod registry;
 mod server;
 mod stateful;
 mod stories;

@@ -1,6 +1,8 @@
-//! Real servers for the tests that need one: from the Python package index, below `target/`, on a free port of this machine.
+//! Real servers for the tests that need one: from the Python package index or from Debian, below `target/`, on a free port of this
+//! machine.
 
 pub(crate) mod mlflow;
+pub(crate) mod registry;
 pub(crate) mod s3;
 
 use std::fs;

@@ -234,6 +234,7 @@ mod tests {
             ops: vec![op.clone(), hermetic.clone()],
             type_checkers: vec![checker.clone()],
             io_managers: Vec::new(),
+            origin: None,
             hooks: vec![ExtensionDefinition {
                 name: name("post"),
                 resources: vec![ResourceRequirement {

@@ -12,10 +12,12 @@ mod op_test;
 mod outputs;
 mod plan;
 mod pools;
+mod provenance;
 mod query;
 mod run;
 mod runs;
 mod sources;
+mod supply;
 mod upkeep;
 mod watching;
 
@@ -57,6 +59,12 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Scaffold(args) => configs::scaffold(&global, &args, screen).await,
         Verb::Pools(args) => pools::pools(&global, &args, screen).await,
         Verb::Doctor(args) => doctor::doctor(&global, &args, screen).await,
+        Verb::Provenance(args) => provenance::provenance(&global, &args, screen).await,
+        Verb::Verify(args) => Box::pin(provenance::verify(&global, &args, screen)).await,
+        Verb::Op(Op::Pull(args)) => Box::pin(supply::pull(&global, &args, screen)).await,
+        Verb::Op(Op::Push(args)) => Box::pin(supply::push(&global, &args, screen)).await,
+        Verb::Op(Op::Sign(args)) => Box::pin(supply::sign(&global, &args, screen)).await,
+        Verb::Op(Op::Verify(args)) => Box::pin(supply::verify(&global, &args, screen)).await,
         Verb::Op(Op::Test(args)) => op_test::test(&global, &args, screen).await,
         Verb::Op(Op::Inspect(args)) => inspect::inspect(&global, &args, screen).await,
     }

@@ -97,6 +97,7 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         pools: BTreeMap::new(),
         run_queue: RunQueue::default(),
         settings: Vec::new(),
+        origins: BTreeMap::new(),
         reuse: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 //! needs to know the ops (ports, types, configs, grants) is checked when a [`Plan`](crate::plan::Plan) is built, and points
 //! at the same text.
 
+mod components;
 mod flow;
 mod hooks;
 mod location;
@@ -12,6 +13,7 @@ mod network;
 pub mod op_test;
 pub(crate) mod policy;
 mod reading;
+pub mod registries;
 mod resources;
 mod schedule;
 pub(crate) mod sections;
@@ -25,13 +27,14 @@ use std::time::Duration;
 
 use crate::component::{ComponentDescription, RetryPolicy};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
-use crate::digest::Digest;
+use crate::digest::{ComponentDigest, Digest};
 use crate::error::Code;
 use crate::hook::{Outcome, Webhook};
 use crate::id::{Name, StepPath};
 use crate::limits::LimitOverrides;
 use crate::plan::{Access, BaseType, FailurePolicy, IoManagerSpec, ResourceSpec, RunPolicy, RunQueue, Trigger};
 use crate::secret::SecretSpec;
+use crate::supply::{OciReference, TrustedKey};
 
 pub use setting::Setting;
 
@@ -39,7 +42,7 @@ pub use setting::Setting;
 #[derive(Debug, Clone)]
 pub struct Definitions {
     pub(crate) source: Source,
-    pub(crate) components: Table<PathBuf>,
+    pub(crate) components: Table<ComponentPlace>,
     pub(crate) types: Table<TypeDefinition>,
     pub(crate) graphs: Table<Graph>,
     pub(crate) jobs: Table<Job>,
@@ -52,6 +55,35 @@ pub struct Definitions {
     /// The slots of each pool.
     pub(crate) pools: Table<u32>,
     pub(crate) run_queue: RunQueue,
+}
+
+/// Where a component comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ComponentPlace {
+    /// A file, by its absolute path.
+    File(PathBuf),
+    /// A registry.
+    Oci(Box<OciComponent>),
+}
+
+/// A component of a registry, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OciComponent {
+    /// Its reference.
+    pub reference: OciReference,
+    /// The SHA-256 that its bytes have to have.
+    pub digest: Option<ComponentDigest>,
+    /// Who has to have signed it, beside those whom the operator demands: a name of `trust`, and its key.
+    pub verify: Option<(Name, TrustedKey)>,
+}
+
+impl std::fmt::Display for ComponentPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Oci(component) => write!(f, "{}", component.reference),
+        }
+    }
 }
 
 /// When a job runs by itself.
@@ -86,9 +118,9 @@ impl Definitions {
         &self.source
     }
 
-    /// The components and the absolute paths of their files, in the order of the file.
-    pub fn components(&self) -> impl Iterator<Item = (&Name, &Path)> {
-        self.components.iter().map(|entry| (&entry.name, entry.value.as_path()))
+    /// The components and where they come from, in the order of the file.
+    pub fn components(&self) -> impl Iterator<Item = (&Name, &ComponentPlace)> {
+        self.components.iter().map(|entry| (&entry.name, &entry.value))
     }
 
     /// The jobs and their descriptions, in the order of the file.
@@ -189,7 +221,7 @@ impl Definitions {
     pub fn component_problem(&self, name: &str, code: Code, message: &str) -> Diagnostic {
         let diagnostic = Diagnostic::error(code, message);
         match self.components.get(name) {
-            Some(entry) => diagnostic.at(&entry.place, entry.value.display().to_string()),
+            Some(entry) => diagnostic.at(&entry.place, entry.value.to_string()),
             None => diagnostic,
         }
     }

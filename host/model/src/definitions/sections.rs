@@ -1,8 +1,8 @@
 //! The sections of the file that are not steps: components, types, IO managers, grants, environments.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::location::{check_template, resolve_path};
+use super::location::check_template;
 use super::reading::{Fields, Keys, Reading, short};
 use super::resources::base_of;
 use super::tree::{Key, Node, Value, read};
@@ -34,10 +34,10 @@ const FILE: Keys = Keys {
         "secrets",
         "pools",
         "run_queue",
+        "trust",
     ],
-    later: &["sensors", "hooks", "trust", "partitions", "backfills", "assets", "tenants", "memo", "include"],
+    later: &["sensors", "hooks", "partitions", "backfills", "assets", "tenants", "memo", "include"],
 };
-const COMPONENT: Keys = Keys { what: "a component", known: &["path"], later: &["oci", "digest", "verify", "url"] };
 const TYPE: Keys = Keys { what: "a type", known: &["base", "description", "schema", "check"], later: &[] };
 const ARTIFACTS: Keys = Keys { what: "an `artifacts` manager", known: &["kind", "description"], later: &[] };
 const OBJECT_STORE: Keys = Keys {
@@ -89,7 +89,8 @@ impl Reading<'_> {
         }
         let fields = self.fields(root, &FILE)?;
         self.version(&fields);
-        let components = self.table(fields.get("components"), "`components`", |r, _, node| r.component(node));
+        let trust = self.table(fields.get("trust"), "`trust`", |r, _, node| r.trusted_key(node));
+        let components = self.table(fields.get("components"), "`components`", |r, _, node| r.component(node, &trust));
         // Before what refers to them.
         self.secrets = self.table(fields.get("secrets"), "`secrets`", |r, _, node| r.secret(node));
         let types = self.table(fields.get("types"), "`types`", Self::port_type);
@@ -138,24 +139,6 @@ impl Reading<'_> {
             ),
             _ => self.shape(node, "`opyard`", "the number 1").unwrap_or(()),
         }
-    }
-
-    pub(super) fn component(&mut self, node: &Node) -> Option<PathBuf> {
-        let later = match &node.value {
-            Value::Map(entries) => entries.iter().any(|(key, _)| key.text == "oci" || key.text == "url"),
-            _ => false,
-        };
-        let fields = self.fields(node, &COMPONENT)?;
-        if later {
-            return None;
-        }
-        let node = fields.require(self, "path", "name the file: `path: target/ops.wasm`")?;
-        let path = self.text(node, "`path`")?;
-        if path.is_empty() || path.contains('\0') {
-            self.push(Diagnostic::error(Code::BadUrl, "this is not a path").at(&node.place, ""));
-            return None;
-        }
-        Some(resolve_path(self.folder, path))
     }
 
     pub(super) fn port_type(&mut self, key: &Key, node: &Node) -> Option<TypeDefinition> {

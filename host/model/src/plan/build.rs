@@ -10,12 +10,13 @@ use super::{BaseType, IoManagerSpec, LatestWanted, Plan, ResourceSpec, Step, Typ
 use crate::component::{ComponentDescription, TypeName};
 use crate::definitions::{Definitions, Environment, IoManagerDefinition, Job, Named, Setting};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::digest::Digest;
+use crate::digest::{ComponentDigest, Digest};
 use crate::error::Code;
 use crate::hook::{Hook, HookIx};
 use crate::id::{Name, RunId};
 use crate::limits::Limits;
 use crate::secret::SecretSpec;
+use crate::supply::Origin;
 use crate::value::ValueRef;
 
 /// Most steps of one plan, graphs flattened.
@@ -35,6 +36,12 @@ impl Catalog {
     /// All components, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, &ComponentDescription)> {
         self.0.iter()
+    }
+
+    /// Where those came from that are not files.
+    fn origins(&self) -> BTreeMap<ComponentDigest, Origin> {
+        let known = self.0.values().filter_map(|component| Some((component.digest, component.origin.clone()?)));
+        known.collect()
     }
 
     /// Adds a component.
@@ -149,6 +156,7 @@ impl Plan {
             pools: built.pools,
             run_queue: definitions.run_queue.clone(),
             settings: launch.settings.iter().filter_map(Setting::recorded).collect(),
+            origins: planning.catalog.origins(),
             reuse: Vec::new(),
         };
         found.or(Some(plan))

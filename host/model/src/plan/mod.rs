@@ -28,18 +28,19 @@ use crate::component::{Interface, RetryPolicy, TypeName};
 use crate::digest::ComponentDigest;
 use crate::hook::{Hook, HookIx, Outcome};
 use crate::http::HttpClientSpec;
-use crate::id::{MediaType, Name, RunId, StepKey, StepPath};
+use crate::id::{MediaType, Name, StepPath};
 use crate::json::CanonicalJson;
 use crate::limits::Limits;
 use crate::location::Location;
 use crate::secret::SecretSpec;
-use crate::value::{ValueRef, Yielded};
+use crate::supply::Origin;
+use crate::value::ValueRef;
 
 pub use build::{Catalog, Launch, MAX_STEPS, Planning, Stored, WithoutRuns};
 pub use driver::{KeyValueDriver, ModelRegistryDriver};
 pub use latest::{LatestOutput, LatestWanted};
 pub use managers::{ComponentManager, IoManagerSpec, OutsideValue};
-pub use narrow::{Earlier, EarlierRun, Scope};
+pub use narrow::{Earlier, EarlierRun, ReusedStep, Scope};
 pub use outline::{ConfigurableStep, config_schema, configurable};
 pub use policy::{
     CancelRule, FailurePolicy, MAX_CANCEL_RULES, MAX_GROUPS, MAX_MESSAGE, MAX_SIDE_BY_SIDE, MAX_TAG_LIMITS, PRIORITIES,
@@ -488,6 +489,9 @@ pub struct Plan {
     /// The settings of the launch, in order: what was laid over the definitions' configs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<RecordedSetting>,
+    /// Where the components came from that are not files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<ComponentDigest, Origin>,
     /// Results that are taken from an earlier run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reuse: Vec<ReusedStep>,
@@ -500,17 +504,6 @@ pub struct RecordedSetting {
     pub step: StepPath,
     /// The config.
     pub config: CanonicalJson,
-}
-
-/// The result of an earlier run that takes the place of executing a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReusedStep {
-    /// The step.
-    pub step: StepKey,
-    /// The run in which it succeeded.
-    pub origin: RunId,
-    /// Its outputs, items included.
-    pub outputs: Vec<Yielded>,
 }
 
 /// Most dynamic outputs, one in the items of another, that a step may be mapped over.

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{OutputSlot, Plan, ReusedStep, Source, Step, StepIx};
+use serde::{Deserialize, Serialize};
+
+use super::{OutputSlot, Plan, Source, Step, StepIx};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::digest::Digest;
 use crate::error::Code;
@@ -22,6 +24,17 @@ pub struct EarlierRun {
     pub run: RunId,
     /// Where it ended.
     pub state: RunState,
+}
+
+/// The result of an earlier run that takes the place of executing a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReusedStep {
+    /// The step.
+    pub step: StepKey,
+    /// The run in which it succeeded.
+    pub origin: RunId,
+    /// Its outputs, items included.
+    pub outputs: Vec<Yielded>,
 }
 
 /// Where results may be taken from.
@@ -346,6 +359,7 @@ impl<'a> Narrowing<'a> {
             pools: self.plan.pools.clone(),
             run_queue: self.plan.run_queue.clone(),
             settings: self.plan.settings.clone(),
+            origins: self.plan.origins.clone(),
             reuse: reused,
         }
     }

@@ -285,8 +285,8 @@ fn retries_come_from_the_step_the_op_or_the_job() {
 #[test]
 fn definitions_answer_what_is_in_them() {
     let definitions = parse(EXAMPLE).unwrap();
-    let paths: Vec<_> = definitions.components().map(|(name, path)| (name.as_str(), path.to_str().unwrap())).collect();
-    assert_eq!(paths, [("penguins", "/yard/target/guests/penguins.wasm")]);
+    let paths: Vec<_> = definitions.components().map(|(name, path)| (name.as_str(), path.to_string())).collect();
+    assert_eq!(paths, [("penguins", "/yard/target/guests/penguins.wasm".to_owned())]);
     assert_eq!(definitions.components_of("train").len(), 1);
     assert_eq!(definitions.schedules().next().unwrap().1.timezone, "America/New_York");
     crate::with_planning(|planning| assert!(definitions.check(planning).unwrap().is_empty()));

@@ -7,6 +7,7 @@ mod key_values;
 mod models;
 mod objects;
 mod paths;
+mod registries;
 mod secrets;
 mod server;
 mod twice;

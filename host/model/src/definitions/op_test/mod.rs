@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::reading::{Reading, short};
 use super::tree::{Node, read};
 use super::{
-    Body, Definitions, Feed, Flow, GivenLimits, GrantEntry, GrantedKey, InputDefinition, IoManagerChoice,
-    IoManagerDefinition, Job, JobPolicy, Located, Named, StepDefinition, Table,
+    Body, ComponentPlace, Definitions, Feed, Flow, GivenLimits, GrantEntry, GrantedKey, InputDefinition,
+    IoManagerChoice, IoManagerDefinition, Job, JobPolicy, Located, Named, StepDefinition, Table,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics, Place, Source};
 use crate::digest::Digest;
@@ -267,7 +267,7 @@ impl OpTestFile {
         }
         Definitions {
             source: self.source.clone(),
-            components: self.components.clone(),
+            components: self.places(),
             types: self.types.clone(),
             graphs: Table::default(),
             jobs: table_of(JOB, place, job),
@@ -280,6 +280,15 @@ impl OpTestFile {
             pools: Table::default(),
             run_queue: RunQueue::default(),
         }
+    }
+
+    /// The components, as definitions name them.
+    fn places(&self) -> Table<ComponentPlace> {
+        let mut places = Table::default();
+        for Named { name, place, value } in self.components.iter().cloned() {
+            places.insert(Named { name, place, value: ComponentPlace::File(value) });
+        }
+        places
     }
 
     /// What is wrong with a case beyond what planning finds: media types that the op cannot read, several values where it

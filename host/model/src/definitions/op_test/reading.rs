@@ -79,7 +79,7 @@ impl Reading<'_> {
                     .at(&node.place, "expected 1"),
             );
         }
-        let mut components = self.table(fields.get("components"), "`components`", |r, _, node| r.component(node));
+        let mut components = self.table(fields.get("components"), "`components`", |r, _, node| r.component_file(node));
         let component = self.tested(&fields, &mut components);
         let types = self.table(fields.get("types"), "`types`", Self::port_type);
         let op = fields.get("op").and_then(|node| self.op_name(node));
