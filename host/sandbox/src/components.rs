@@ -161,15 +161,19 @@ impl Components {
     async fn make(&self, bytes: Bytes) -> Result<Arc<Loaded>, Failure> {
         let (bounds, looked_at) = (self.bounds, bytes.clone());
         let admitted = blocking(move || admission::admit(&looked_at, &bounds)).await??;
-        let code = self.code(&admitted, bytes).await?;
+        let digest = admitted.digest;
+        let (code, keep) = self.code(digest, bytes).await?;
         let engine = self.engine.clone();
         let component = blocking(move || {
             // SAFETY: `code` is what this host's compiler gave, just now or before: then its keyed hash was checked over
             // these very bytes in memory, and nobody else has the key. Code of other settings or versions is refused.
             #[expect(unsafe_code, reason = "compiled code can only be loaded on trust; see the module `cache`")]
-            unsafe {
-                Component::deserialize(&engine, code)
+            let component = unsafe { Component::deserialize(&engine, &code) }?;
+            if let Some(cache) = keep {
+                // A cache that cannot be written costs time, and nothing else.
+                drop(cache.put(digest, &code));
             }
+            Ok::<_, wasmtime::Error>(component)
         })
         .await?
         .map_err(|error| unusable(&error))?;
@@ -188,13 +192,13 @@ impl Components {
         Ok(Arc::new(Loaded { component, ops, checks, managers, hooks }))
     }
 
-    /// The component's machine code: from the cache, or compiled now.
-    async fn code(&self, admitted: &Admitted, bytes: Bytes) -> Result<Vec<u8>, Failure> {
-        let digest = admitted.digest;
-        let Some(cache) = &self.cache else { return self.compile(digest, bytes).await };
+    /// The component's machine code: from the cache, or compiled now; then with the cache that is to keep it, once it has
+    /// shown to be code.
+    async fn code(&self, digest: ComponentDigest, bytes: Bytes) -> Result<(Vec<u8>, Option<Arc<CodeCache>>), Failure> {
+        let Some(cache) = &self.cache else { return Ok((self.compile(digest, bytes).await?, None)) };
         let reader = Arc::clone(cache);
         match blocking(move || reader.get(digest)).await? {
-            Entry::Code(code) => return Ok(code),
+            Entry::Code(code) => return Ok((code, None)),
             Entry::Absent => {}
             Entry::Altered(report) => {
                 let mut shelf = self.shelf();
@@ -203,15 +207,7 @@ impl Components {
                 }
             }
         }
-        let code = self.compile(digest, bytes).await?;
-        let writer = Arc::clone(cache);
-        let (code, _) = blocking(move || {
-            // A cache that cannot be written costs time, and nothing else.
-            let kept = writer.put(digest, &code);
-            (code, kept)
-        })
-        .await?;
-        Ok(code)
+        Ok((self.compile(digest, bytes).await?, Some(Arc::clone(cache))))
     }
 }
 

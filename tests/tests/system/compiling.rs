@@ -180,7 +180,7 @@ fn what_compiles_is_shut_in_before_it_is_given_a_byte() {
 #[test]
 fn a_component_that_takes_too_long_or_too_much_memory_costs_its_process_alone() {
     let quick = CompileLimits { cpu: Duration::from_secs(1), ..CompileLimits::default() };
-    let small = CompileLimits { memory: ByteSize(384 << 20), ..CompileLimits::default() };
+    let small = CompileLimits { memory: ByteSize(256 << 20), ..CompileLimits::default() };
     let cases = [
         ("1,000 nested loops", loops(1_000), quick, Code::CompileLimit),
         ("10,000 nested loops", loops(10_000), quick, Code::CompileLimit),

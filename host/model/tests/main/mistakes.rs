@@ -70,7 +70,8 @@ fn every_mistake_is_explained() {
     for snapshot in files("snap") {
         assert!(snapshot.with_extension("yaml").is_file(), "{} belongs to no file", snapshot.display());
     }
-    // Codes of the author that are found in definitions and settings. The others are of runs, queries, components.
+    // Codes of the author that are found in definitions and settings. The others are of runs, queries, components, and of
+    // where components come from.
     let elsewhere = [
         Code::BadSelection,
         Code::ComponentInvalid,
@@ -83,6 +84,13 @@ fn every_mistake_is_explained() {
         Code::BadCall,
         Code::RunEnded,
         Code::UnknownAsset,
+        Code::TagMoved,
+        Code::Downgrade,
+        Code::LockUnusable,
+        Code::Untrusted,
+        Code::UnknownNamespace,
+        Code::KeyUnusable,
+        Code::CompileLimit,
     ];
     let missing: Vec<_> = Code::ALL
         .iter()
