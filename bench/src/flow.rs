@@ -50,7 +50,9 @@ pub(crate) async fn measure() -> Result<Vec<Row>> {
         let (write, read) = references(size, count)?;
         let row = |way: &str, speed: f64, (what, reference): (&str, f64)| {
             let row = Row::new(&format!("{name}, {way}"), "GB/s", speed / 1e9);
-            row.beside(what, reference / 1e9, Better::Higher).at_least(Figure::Ratio, 0.6)
+            let row = row.beside(what, reference / 1e9, Better::Higher);
+            // Of values of one piece it is the step around them that takes the time; steps have a budget of their own.
+            if size > PIECE { row.at_least(Figure::Ratio, 0.6) } else { row }
         };
         rows.push(row("guest to store", ours.write, write));
         rows.push(row("store to guest", ours.read, read));

@@ -36,7 +36,7 @@ pub fn op_call(plan: &Plan, step: &Step, inputs: Vec<BoundInput>, seed: Digest) 
         inputs,
         unchecked: unchecked(plan, step).cloned().collect(),
         types: types(plan, step),
-        outputs: step.outputs.clone(),
+        outputs: Arc::clone(&step.outputs),
         rights: step.grants.iter().map(|grant| right(plan, grant)).collect(),
         uses_execution: step.uses_execution,
         hermetic: step.hermetic,

@@ -3,6 +3,7 @@
 //! Request and outcome are plain serialisable data, never a handle or a path: the executor may be on another machine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -255,7 +256,7 @@ pub struct OpCall {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<Name>,
     /// Its outputs.
-    pub outputs: Vec<StepOutput>,
+    pub outputs: Arc<[StepOutput]>,
     /// The IO managers of its inputs and outputs, by name, but for those of kind `artifacts`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub managers: BTreeMap<Name, BoundManager>,
@@ -285,7 +286,7 @@ impl OpCall {
             config: CanonicalJson::empty_object(),
             inputs: Vec::new(),
             unchecked: Vec::new(),
-            outputs: Vec::new(),
+            outputs: Arc::default(),
             managers: BTreeMap::new(),
             types: BTreeMap::new(),
             rights: Vec::new(),

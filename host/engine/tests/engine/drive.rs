@@ -354,7 +354,7 @@ async fn a_value_outside_is_memoised_on_as_far_as_it_is_known_to_be_unchanged() 
 async fn other_managers_take_memo_hits_too() {
     let yard = Yard::new(Player::default(), 4);
     let mut made = step("a", Vec::new());
-    made.outputs[0].io_manager = name("files");
+    Arc::make_mut(&mut made.outputs)[0].io_manager = name("files");
     let files = IoManagerSpec::ObjectStore { url: "memory:///".into(), path: "{run}".into() };
     let managers = BTreeMap::from([(name("files"), files)]);
     let made = Plan { io_managers: managers, ..plan(vec![made]) };

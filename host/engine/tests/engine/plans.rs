@@ -50,7 +50,7 @@ pub(crate) fn step(path: &str, inputs: Vec<StepInput>) -> Step {
         op: name(path),
         config: CanonicalJson::empty_object(),
         inputs,
-        outputs: vec![output("a", BaseType::Json)],
+        outputs: [output("a", BaseType::Json)].into(),
         after: Vec::new(),
         when: Trigger::AllSuccess,
         mapped_over: None,
@@ -332,11 +332,12 @@ fn grow(steps: &mut Vec<Step>, scripts: &mut Scripts, words: &mut Words<'_>) {
         0..=2 => vec![output("a", BaseType::Json)],
         3 => vec![StepOutput { optional: true, ..output("a", BaseType::Json) }, output("b", BaseType::Nothing)],
         4 if words.below(2) == 1 => {
-            ["d", "e"].map(|port| StepOutput { dynamic: true, ..output(port, BaseType::Json) }).into()
+            ["d", "e"].map(|port| StepOutput { dynamic: true, ..output(port, BaseType::Json) }).to_vec()
         }
         4 => vec![StepOutput { dynamic: true, ..output("d", BaseType::Json) }],
         _ => vec![StepOutput { dynamic: true, ..output("d", BaseType::Json) }, output("a", BaseType::Json)],
-    };
+    }
+    .into();
     let most = words.below(3) as u32;
     made.priority = words.below(7) as i32 - 3;
     if words.one_in(4) {

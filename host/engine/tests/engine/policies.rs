@@ -73,7 +73,7 @@ async fn a_failure_that_stops_its_own_producer_is_a_failure() {
     let items = vec![StepOutput { dynamic: true, ..output("d", BaseType::Json) }];
     let over = slot(0, 0);
     let mapped = Step { mapped_over: Some(over), ..step("b", vec![input("i", Source::Item { slot: over })]) };
-    let steps = vec![Step { outputs: items, ..step("a", Vec::new()) }, mapped];
+    let steps = vec![Step { outputs: items.into(), ..step("a", Vec::new()) }, mapped];
     let end = yard.run(run(1), &Plan { on_failure: FailurePolicy::FailFast, ..plan(steps) }).await;
     assert_eq!((end.status, end.tally.failure, end.tally.canceled), (RunStatus::Failure, 1, 1));
     let events = yard.log.events(run(1));

@@ -316,7 +316,7 @@ impl Player {
     fn played(&self, call: &OpCall, of: &StepIdentity) -> (Vec<Yielded>, StepResult, Vec<Bytes>) {
         let mut described = crate::plans::step(call.op.as_str(), Vec::new());
         described.hermetic = call.hermetic;
-        described.outputs = call.outputs.clone();
+        described.outputs = Arc::clone(&call.outputs);
         let scripted = self.scripts.get(&call.op).copied();
         let script = scripted.unwrap_or(crate::plans::Script { fails: 0, yields: 255, items: 7, salt: 1 });
         let item = &of.key.mapping;

@@ -1,7 +1,6 @@
 //! From definitions to a plan: what is asked, and the order of the work.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Deserializer};
 
@@ -105,13 +104,26 @@ pub struct Launch<'a> {
     pub settings: &'a [Setting],
 }
 
-/// The same steps in less memory: there are many, and a plan stays as long as its run.
+/// The same steps in less memory: there are many, and a plan stays as long as its run. Those of one op share what is the same.
 fn packed(mut steps: Vec<Step>) -> Vec<Step> {
-    steps.shrink_to_fit();
-    for at in 1..steps.len() {
-        if steps[at].limits == steps[at - 1].limits {
-            steps[at].limits = Arc::clone(&steps[at - 1].limits);
+    fn share<T: Clone + PartialEq>(own: &mut T, other: &T) {
+        if *own == *other {
+            *own = other.clone();
         }
+    }
+    steps.shrink_to_fit();
+    let mut of_op: HashMap<(ComponentDigest, Name), usize> = HashMap::new();
+    for at in 0..steps.len() {
+        let (before, rest) = steps.split_at_mut(at);
+        let step = &mut rest[0];
+        let Some(other) = of_op.insert((step.component, step.op.clone()), at).map(|other| &before[other]) else {
+            continue;
+        };
+        share(&mut step.component_name, &other.component_name);
+        share(&mut step.op, &other.op);
+        share(&mut step.config, &other.config);
+        share(&mut step.outputs, &other.outputs);
+        share(&mut step.limits, &other.limits);
     }
     steps
 }

@@ -281,7 +281,7 @@ impl<'a> Builder<'a> {
             op: site.op.name.clone(),
             config,
             inputs,
-            outputs,
+            outputs: outputs.into(),
             after,
             when: site.definition.when.as_ref().map(|when| when.value).unwrap_or_default(),
             mapped_over,

@@ -367,8 +367,8 @@ pub struct Step {
     pub config: CanonicalJson,
     /// Its inputs, in the op's order.
     pub inputs: Vec<StepInput>,
-    /// Its outputs, in the op's order.
-    pub outputs: Vec<StepOutput>,
+    /// Its outputs, in the op's order; most steps of an op have the same.
+    pub outputs: Arc<[StepOutput]>,
     /// Steps that must succeed before, without data.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<StepIx>,

@@ -276,11 +276,12 @@ impl Bench {
             io_manager: name("default"),
         };
         let mut call = op_call(component, "x");
-        call.outputs = vec![
+        call.outputs = [
             output("out", BaseType::Json, false),
             output("raw", BaseType::Bytes, false),
             output("items", BaseType::Json, true),
-        ];
+        ]
+        .into();
         call
     }
 

@@ -217,7 +217,7 @@ async fn the_first_commit_wins() {
 async fn a_required_output_that_is_missing_is_named() {
     let probe = Probe::new().await;
     let mut call = probe.call("maybe", json!({}), Vec::new());
-    call.outputs[0].optional = false;
+    Arc::make_mut(&mut call.outputs)[0].optional = false;
     let came = probe.bench.request(opyard_model::step::Call::Op(Box::new(call)), Limits::default()).await;
     assert_eq!(came.code(), Code::OutputMissing);
     assert!(came.failure().description.ends_with("result"), "{}", came.failure());

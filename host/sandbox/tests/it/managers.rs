@@ -1,5 +1,7 @@
 //! IO managers that components ship, and inputs that are outside.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use opyard_model::component::{ComponentDescription, Interface};
 use opyard_model::error::{Code, Failure};
@@ -183,7 +185,7 @@ async fn what_a_manager_of_a_component_does_wrong_fails_the_step_and_names_the_m
         }
         let mut call = probe.call("echo", json!({}), vec![("value", Bound::One(value.clone()))]);
         call.managers.insert(name("lake"), bound);
-        call.outputs[0].io_manager = name("lake");
+        Arc::make_mut(&mut call.outputs)[0].io_manager = name("lake");
         let came = probe.bench.request(Call::Op(Box::new(call)), Limits::default()).await;
         let failure = came.failure();
         assert_eq!(failure.code, code, "{behaves}: {failure:?}");
@@ -214,7 +216,7 @@ async fn a_manager_of_a_component_is_handed_outputs_and_loads_them() {
     let through = Through(&probe, moody(&probe, "well"));
     let mut call = probe.call("fan", json!({ "items": 2 }), Vec::new());
     call.managers.insert(name("lake"), through.1.clone());
-    call.outputs[0].io_manager = name("lake");
+    Arc::make_mut(&mut call.outputs)[0].io_manager = name("lake");
     let came = probe.bench.request(Call::Op(Box::new(call)), Limits::default()).await;
     let values = came.outputs();
     let handled = came.said.iter().filter(|saying| {

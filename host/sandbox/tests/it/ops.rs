@@ -1,5 +1,7 @@
 //! What the host gives an op, and takes from it.
 
+use std::sync::Arc;
+
 use opyard_model::error::Code;
 use opyard_model::event::Level;
 use opyard_model::id::Name;
@@ -62,7 +64,7 @@ async fn items_are_announced_as_they_are_committed_and_an_io_manager_takes_each(
     let probe = Probe::new().await;
     let mut call = probe.call("fan", json!({ "items": 3 }), Vec::new());
     call.managers.insert(name("files"), in_memory());
-    call.outputs[0].io_manager = name("files");
+    Arc::make_mut(&mut call.outputs)[0].io_manager = name("files");
     let came = probe.bench.request(Call::Op(Box::new(call)), Limits::default()).await;
     let announced: Vec<_> = came
         .said
@@ -93,7 +95,7 @@ async fn an_output_is_handed_to_its_io_manager_and_loaded_from_there_when_its_ar
     let probe = Probe::new().await;
     let mut call = probe.call("text", json!({ "text": "kept" }), Vec::new());
     call.managers.insert(name("files"), in_memory());
-    call.outputs[0].io_manager = name("files");
+    Arc::make_mut(&mut call.outputs)[0].io_manager = name("files");
     let output = call.outputs[0].clone();
     let came = probe.bench.request(Call::Op(Box::new(call)), Limits::default()).await;
     let value = came.outputs().remove(0).1;

@@ -1,5 +1,7 @@
 //! Values against their types: by a schema, and by a type checker in an instance of its own.
 
+use std::sync::Arc;
+
 use opyard_model::error::Code;
 use opyard_model::event::{Direction, TypeChecked};
 use opyard_model::json::CanonicalJson;
@@ -16,7 +18,7 @@ fn schema(schema: &Value) -> TypeCheck {
 
 /// Makes every output of a call one of the type `small`, which is checked so.
 fn typed(mut call: OpCall, check: TypeCheck) -> Call {
-    for bound in &mut call.outputs {
+    for bound in Arc::make_mut(&mut call.outputs) {
         bound.type_name = name("small");
     }
     call.types.insert(name("small"), check);

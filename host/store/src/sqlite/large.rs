@@ -1,15 +1,18 @@
 //! Values that are never held whole: written in parts, checked while they are read.
 
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetResult, ObjectStore};
+use object_store::{GetOptions, GetResult, GetResultPayload, ObjectStore};
 use opyard_model::digest::Digest;
 use opyard_model::value::ArtifactRef;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::artifacts::{Location, SqliteArtifacts};
 use crate::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, MAX_PACKED, Put};
@@ -21,9 +24,10 @@ use crate::upload::Upload;
 
 /// How far a value is read ahead: 1 MiB.
 pub(crate) const BLOCK: usize = 1 << 20;
-/// Values of local files that are read ahead at a time, in one process: each holds a block. More of them are read only as far
-/// as they are asked for, and nothing of them is held (of a remote object, what its connection hands over): a guest that opens thousands of inputs and reads a byte of each must not fill the memory of the host.
-pub(crate) const READ_AHEAD: usize = 64;
+/// Values of local files that are read ahead at a time, in one process: each holds two blocks and an open file. More of them are
+/// read only as far as they are asked for, and nothing of them is held (of a remote object, what its connection hands over): a
+/// guest that opens thousands of inputs and reads a byte of each must not fill the memory of the host.
+pub(crate) const READ_AHEAD: usize = 32;
 
 /// An artifact on its way in.
 pub(crate) struct LargeWriter {
@@ -107,14 +111,45 @@ struct InOrder {
     /// Bytes that were hashed and not handed out yet.
     ready: BytesMut,
     hasher: blake3::Hasher,
-    /// What is still to come of a remote object.
-    stream: Option<BoxStream<'static, object_store::Result<Bytes>>>,
+    way: Way,
     etag: Option<String>,
+}
+
+/// How the bytes come that were not seen yet.
+enum Way {
+    /// A piece at a time, of the object by its name.
+    Pieces,
+    /// Of a remote object, as its connection hands them over.
+    Stream(BoxStream<'static, object_store::Result<Bytes>>),
+    /// From a file that stays open.
+    File(File),
+    /// A block of it is being read, while whoever asked for the one before works on that.
+    Coming(JoinHandle<(File, io::Result<Vec<u8>>)>),
+}
+
+/// Reads on in a file, on a thread that may wait for it. Less than `size` is its end.
+fn read_on(mut file: File, size: usize) -> JoinHandle<(File, io::Result<Vec<u8>>)> {
+    spawn_blocking(move || {
+        let mut bytes = Vec::with_capacity(size);
+        let read = file.by_ref().take(size as u64).read_to_end(&mut bytes);
+        (file, read.map(|_| bytes))
+    })
+}
+
+/// What went wrong with a file of a store, as the store says it.
+fn file_error(error: impl std::error::Error + Send + Sync + 'static) -> object_store::Error {
+    object_store::Error::Generic { store: "file", source: Box::new(error) }
 }
 
 impl InOrder {
     fn new() -> Box<Self> {
-        Box::new(Self { next: 0, ready: BytesMut::new(), hasher: blake3::Hasher::new(), stream: None, etag: None })
+        let (ready, hasher) = (BytesMut::new(), blake3::Hasher::new());
+        Box::new(Self { next: 0, ready, hasher, way: Way::Pieces, etag: None })
+    }
+
+    /// The offset behind what was seen.
+    fn seen(&self) -> u64 {
+        self.next + self.ready.len() as u64
     }
 }
 
@@ -150,29 +185,41 @@ impl Source {
 
     /// The next bytes of the object, hashed; false at its end.
     async fn more(&self, reading: &mut InOrder, (wanted, block): (usize, usize)) -> Result<bool, StoreError> {
-        let seen = reading.next + reading.ready.len() as u64;
+        let seen = reading.seen();
         let left = self.left(seen);
-        let bytes = if let Some(stream) = &mut reading.stream {
-            let Some(bytes) = self.answer(async { stream.next().await.transpose() }).await? else { return Ok(false) };
-            bytes
-        } else if left == 0 {
-            return Ok(false);
-        } else if self.store.shared.objects.place == Place::Remote {
-            let got = self.open(0, self.location.size, None).await?;
-            reading.etag.clone_from(&got.meta.e_tag);
-            reading.stream = Some(got.into_stream());
-            return Ok(true);
-        } else {
-            // Streams of files are cut in small pieces, each with a cost of its own.
-            let size = wanted.max(block).min(left) as u64;
-            let got = self.open(seen, size, reading.etag.clone()).await?;
-            reading.etag.clone_from(&got.meta.e_tag);
-            let bytes = self.answer(got.bytes()).await?;
-            if bytes.is_empty() {
-                return Ok(false);
+        // Streams of files are cut in small pieces, each with a cost of its own.
+        let size = wanted.max(block).min(left);
+        let bytes = match std::mem::replace(&mut reading.way, Way::Pieces) {
+            Way::Stream(mut stream) => {
+                let more = self.answer(async { stream.next().await.transpose() }).await?;
+                reading.way = Way::Stream(stream);
+                more.unwrap_or_default()
             }
-            bytes
+            _ if left == 0 => return Ok(false),
+            Way::Coming(block) => self.came(reading, block).await?,
+            Way::File(file) => self.came(reading, read_on(file, size)).await?,
+            Way::Pieces if self.store.shared.objects.place == Place::Remote => {
+                let got = self.open(0, self.location.size, None).await?;
+                reading.etag.clone_from(&got.meta.e_tag);
+                reading.way = Way::Stream(got.into_stream());
+                return Ok(true);
+            }
+            Way::Pieces => {
+                let got = self.open(seen, size as u64, reading.etag.clone()).await?;
+                reading.etag.clone_from(&got.meta.e_tag);
+                match got.payload {
+                    GetResultPayload::File(mut file, _) if block > 0 => {
+                        let start = SeekFrom::Start(self.location.start + seen);
+                        self.answer(async { file.seek(start).map_err(file_error) }).await?;
+                        self.came(reading, read_on(file, size)).await?
+                    }
+                    payload => self.answer(GetResult { payload, ..got }.bytes()).await?,
+                }
+            }
         };
+        if bytes.is_empty() {
+            return Ok(false);
+        }
         reading.hasher.update(&bytes);
         if reading.ready.is_empty() {
             // Not copied when nobody else holds it.
@@ -183,16 +230,34 @@ impl Source {
         Ok(true)
     }
 
+    /// The block that is being read.
+    async fn came(
+        &self,
+        reading: &mut InOrder,
+        block: JoinHandle<(File, io::Result<Vec<u8>>)>,
+    ) -> Result<Bytes, StoreError> {
+        let (file, read) = self.answer(async { block.await.map_err(file_error) }).await?;
+        reading.way = Way::File(file);
+        self.answer(async { read.map(Bytes::from).map_err(file_error) }).await
+    }
+
     /// Takes bytes from the object store, `block` at a time, until `wanted` are ready, or all. Compares with the digest as
-    /// soon as the last byte was seen, which is before it is handed out.
+    /// soon as the last byte was seen, which is before it is handed out. Who comes again, will come once more: the next block
+    /// is read meanwhile.
     async fn fill(&self, reading: &mut InOrder, (wanted, block): (usize, usize)) -> Result<(), StoreError> {
         while reading.ready.len() < wanted && self.more(reading, (wanted - reading.ready.len(), block)).await? {}
         let size = self.location.size;
-        let seen = reading.next + reading.ready.len() as u64;
+        let seen = reading.seen();
         let truncated = reading.ready.len() < wanted;
         let altered = seen == size && reading.hasher.finalize().as_bytes() != self.digest.as_bytes();
         if truncated || altered || seen > size {
             return Err(self.error(StoreErrorKind::Corrupt(self.digest)));
+        }
+        if block > 0 && reading.next > 0 && seen < size && reading.ready.len() <= BLOCK {
+            reading.way = match std::mem::replace(&mut reading.way, Way::Pieces) {
+                Way::File(file) => Way::Coming(read_on(file, BLOCK.min(self.left(seen)))),
+                way => way,
+            };
         }
         Ok(())
     }
@@ -219,7 +284,9 @@ impl LargeReader {
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         match &self.state {
-            Reading::InOrder(reading) => reading.ready.capacity(),
+            Reading::InOrder(reading) => {
+                reading.ready.capacity() + if matches!(reading.way, Way::Coming(_)) { BLOCK } else { 0 }
+            }
             Reading::Checked { block, .. } => block.len(),
             Reading::Failed(_) => 0,
         }

@@ -14,7 +14,7 @@ use crate::object::io_kind;
 const CHECKPOINT_PAGES: u32 = 8_192;
 
 /// The format of the database, in `user_version`. 0 = empty.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// As much as SQLite needs beside the database to open it.
 const PROBE: usize = 32 << 10;
@@ -24,7 +24,8 @@ const APPLICATION_ID: i32 = 0x4f50_5944;
 
 /// An event's row id is its run's number and, in the low 32 bits, its sequence number: one clustered key, in the order of
 /// reading. `chain` is the BLAKE3 of the event and of the `chain` before it. `used_at` is when an artifact was last put, or
-/// first named since; what the one row of `upkeep` means is said in `upkeep.rs`.
+/// first named since; what the one row of `upkeep` means is said in `upkeep.rs`. Keys of `memo` are hashes, its entries half a
+/// kilobyte: apart from their keys they are written one after the other, and what is looked up stays small.
 const TABLES: &str = "
 CREATE TABLE runs (
     run_no INTEGER PRIMARY KEY,
@@ -94,14 +95,15 @@ CREATE TABLE upkeep (
 ) STRICT;
 INSERT INTO upkeep VALUES (1, NULL, 0, 0, 0);
 CREATE TABLE memo (
+    memo_no INTEGER PRIMARY KEY,
     tenant TEXT NOT NULL,
     key BLOB NOT NULL,
     at INTEGER NOT NULL,
     op TEXT NOT NULL,
     wasmtime TEXT NOT NULL,
     entry TEXT NOT NULL,
-    PRIMARY KEY (tenant, key)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (tenant, key)
+) STRICT;
 CREATE TABLE memo_claims (
     tenant TEXT NOT NULL,
     key BLOB NOT NULL,
@@ -122,7 +124,8 @@ CREATE INDEX requests_of_run ON requests (tenant, run);
 
 /// What makes a database of format n one of format n + 1, from format 1 on. Programs that know only the older format and
 /// have the database open meanwhile fail to store artifacts from then on.
-const UPGRADES: [&str; FORMAT as usize - 1] = ["
+const UPGRADES: [&str; FORMAT as usize - 1] = [
+    "
 ALTER TABLE artifacts RENAME TO artifacts_before;
 CREATE TABLE artifacts (
     tenant TEXT NOT NULL,
@@ -146,7 +149,24 @@ INSERT INTO upkeep VALUES (1, NULL, 0, 0, 0);
 ALTER TABLE runs ADD COLUMN reused INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN parent_run TEXT;
 ALTER TABLE runs ADD COLUMN root_run TEXT;
-"];
+",
+    "
+ALTER TABLE memo RENAME TO memo_before;
+CREATE TABLE memo (
+    memo_no INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    key BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    op TEXT NOT NULL,
+    wasmtime TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    UNIQUE (tenant, key)
+) STRICT;
+INSERT INTO memo (tenant, key, at, op, wasmtime, entry)
+    SELECT tenant, key, at, op, wasmtime, entry FROM memo_before ORDER BY at;
+DROP TABLE memo_before;
+",
+];
 
 /// Opens the connection that writes, and makes the tables if the database is new, or brings them to the newest format:
 /// all of them or none.

@@ -629,12 +629,20 @@ async fn an_older_yard_is_upgraded() {
     raw.execute_batch(
         "ALTER TABLE artifacts DROP COLUMN used_at; DROP TABLE upkeep; DROP TABLE buckets; DROP TABLE key_values;
          ALTER TABLE runs DROP COLUMN reused; ALTER TABLE runs DROP COLUMN parent_run;
-         ALTER TABLE runs DROP COLUMN root_run; PRAGMA user_version = 1;",
+         ALTER TABLE runs DROP COLUMN root_run; PRAGMA user_version = 1;
+         DROP TABLE memo;
+         CREATE TABLE memo (tenant TEXT NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, op TEXT NOT NULL,
+             wasmtime TEXT NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (tenant, key)) STRICT, WITHOUT ROWID;
+         INSERT INTO memo VALUES ('default', x'02', 7, 'a', 'w', '{}'), ('default', x'01', 8, 'b', 'w', '{}');",
     )
     .unwrap();
     assert_ne!(shape(&raw), newest);
     let store = Store::open(Yard::settings(yard.folder.path(), "file:", &yard.clock)).unwrap();
     assert_eq!(shape(&raw), newest);
+    let ops: String =
+        raw.query_row("SELECT group_concat(op) FROM (SELECT op FROM memo ORDER BY key)", [], |row| row.get(0)).unwrap();
+    assert_eq!(ops, "b,a");
+    raw.execute("DELETE FROM memo", []).unwrap();
     let artifacts = store.tenant(&TenantId::default()).artifacts();
     assert_eq!(read_whole(artifacts.as_ref(), Digest::of(b"old"), 10).await.unwrap(), b"old");
     assert!(store.audit().await.unwrap().is_sound());
