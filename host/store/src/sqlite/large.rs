@@ -183,7 +183,8 @@ impl Source {
         self.answer(self.store.shared.objects.store.get_opts(&self.location.object, options)).await
     }
 
-    /// The next bytes of the object, hashed; false at its end.
+    /// The next bytes of the object, hashed; false at its end. Who has come again will come once more: the block after them
+    /// is read meanwhile.
     async fn more(&self, reading: &mut InOrder, (wanted, block): (usize, usize)) -> Result<bool, StoreError> {
         let seen = reading.seen();
         let left = self.left(seen);
@@ -220,6 +221,13 @@ impl Source {
         if bytes.is_empty() {
             return Ok(false);
         }
+        let left = self.left(seen + bytes.len() as u64);
+        if block > 0 && reading.next > 0 && left > 0 && reading.ready.is_empty() {
+            reading.way = match std::mem::replace(&mut reading.way, Way::Pieces) {
+                Way::File(file) => Way::Coming(read_on(file, BLOCK.min(left))),
+                way => way,
+            };
+        }
         reading.hasher.update(&bytes);
         if reading.ready.is_empty() {
             // Not copied when nobody else holds it.
@@ -242,8 +250,7 @@ impl Source {
     }
 
     /// Takes bytes from the object store, `block` at a time, until `wanted` are ready, or all. Compares with the digest as
-    /// soon as the last byte was seen, which is before it is handed out. Who comes again, will come once more: the next block
-    /// is read meanwhile.
+    /// soon as the last byte was seen, which is before it is handed out.
     async fn fill(&self, reading: &mut InOrder, (wanted, block): (usize, usize)) -> Result<(), StoreError> {
         while reading.ready.len() < wanted && self.more(reading, (wanted - reading.ready.len(), block)).await? {}
         let size = self.location.size;
@@ -252,12 +259,6 @@ impl Source {
         let altered = seen == size && reading.hasher.finalize().as_bytes() != self.digest.as_bytes();
         if truncated || altered || seen > size {
             return Err(self.error(StoreErrorKind::Corrupt(self.digest)));
-        }
-        if block > 0 && reading.next > 0 && seen < size && reading.ready.len() <= BLOCK {
-            reading.way = match std::mem::replace(&mut reading.way, Way::Pieces) {
-                Way::File(file) => Way::Coming(read_on(file, BLOCK.min(self.left(seen)))),
-                way => way,
-            };
         }
         Ok(())
     }
