@@ -8,8 +8,8 @@ use opyard_model::digest::ComponentDigest;
 use opyard_model::error::{Code, Failure, sanitize};
 use opyard_model::id::TenantId;
 use tokio::sync::OnceCell;
-use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Precompiled};
 
 use crate::admission::{self, Admitted, HOOKS, IO_MANAGERS, OPS, TYPE_CHECKS};
 use crate::bindings::StepPre;
@@ -165,18 +165,19 @@ impl Components {
         let (code, keep) = self.code(digest, bytes).await?;
         let engine = self.engine.clone();
         let component = blocking(move || {
+            let is_code = matches!(Engine::detect_precompiled(&code), Some(Precompiled::Component));
             // SAFETY: `code` is what this host's compiler gave, just now or before: then its keyed hash was checked over
             // these very bytes in memory, and nobody else has the key. Code of other settings or versions is refused.
             #[expect(unsafe_code, reason = "compiled code can only be loaded on trust; see the module `cache`")]
-            let component = unsafe { Component::deserialize(&engine, &code) }?;
+            let component = unsafe { Component::deserialize(&engine, &code) };
+            let component = component.map_err(|error| unusable(&error, is_code))?;
             if let Some(cache) = keep {
                 // A cache that cannot be written costs time, and nothing else.
                 drop(cache.put(digest, &code));
             }
-            Ok::<_, wasmtime::Error>(component)
+            Ok::<_, Failure>(component)
         })
-        .await?
-        .map_err(|error| unusable(&error))?;
+        .await??;
         let mut linker = self.linker.clone();
         closed::add_to_linker(&mut linker, &self.engine, &component).map_err(|error| refused(&error))?;
         let pre = linker.instantiate_pre(&component).map_err(|error| refused(&error))?;
@@ -235,9 +236,13 @@ impl Components {
     }
 }
 
-/// Code that this host's compiler gave, and that its engine does not take: nothing that the component could do.
-fn unusable(error: &wasmtime::Error) -> Failure {
+/// Code that this host's compiler gave, and that its engine does not take: the component begins with more than there is for
+/// it, or, if it `is_code` of none, that is nothing that it could do.
+fn unusable(error: &wasmtime::Error, is_code: bool) -> Failure {
     let why = sanitize(&format!("{error:#}"), 2 << 10);
+    if is_code {
+        return Failure::new(Code::TooLarge, format!("the component needs more than any step may have: {why}"));
+    }
     Failure::new(Code::CompilerFailed, format!("the compiler gave code that cannot be loaded: {why}"))
 }
 

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
+use opyard_tests::comes_true;
+
 use crate::harness::{Project, set};
 
 fn job(steps: &str) -> Project {
@@ -165,15 +167,7 @@ impl Project {
     }
 }
 
-/// Waits for a condition, looking again now and then; a minute is for ever.
+/// Waits for a condition.
 pub(crate) fn wait_until(condition: impl Fn() -> bool) {
-    let (sender, looks) = std::sync::mpsc::channel::<()>();
-    for _ in 0..600 {
-        if condition() {
-            return;
-        }
-        let _ = looks.recv_timeout(Duration::from_millis(100));
-    }
-    drop(sender);
-    panic!("the condition did not come true");
+    assert!(comes_true(condition), "the condition did not come true");
 }

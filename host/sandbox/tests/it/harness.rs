@@ -25,6 +25,7 @@ use opyard_store::error::{StoreError, StoreErrorKind};
 use opyard_store::io_manager::{IoManager, Loaded, Slot, Stored};
 use opyard_store::key_value::KeyValues;
 use opyard_store::{Store, StoreSettings};
+use opyard_tests::guests::component;
 
 pub(crate) struct SystemClock;
 
@@ -367,86 +368,4 @@ impl Probe {
     ) -> Came {
         self.bench.request(Call::Op(Box::new(self.call(op, config, inputs))), limits).await
     }
-}
-
-/// Encodes a component of the world `op` from parts of a core module: imports, then everything else. `$execute` is what
-/// the op does; `describe` gives an empty list unless `text` defines `$describe`.
-pub(crate) fn component(text: &str) -> Vec<u8> {
-    let describe = if text.contains("(func $describe") { "" } else { "(func $describe (result i32) (i32.const 0))" };
-    let memory = if text.contains("(memory (") { "" } else { "(memory (export \"memory\") 2)" };
-    let realloc = if text.contains("cabi_realloc") {
-        ""
-    } else {
-        "(global $heap (mut i32) (i32.const 8192))
-         (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32)
-           (local $at i32)
-           (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
-           (global.set $heap (i32.add (local.get $at) (local.get 3)))
-           (local.get $at))"
-    };
-    module(&format!(
-        "(module {text} {memory} {realloc} {describe}
-           (export \"opyard:op/ops@0.1.0#describe\" (func $describe))
-           (export \"opyard:op/ops@0.1.0#execute\" (func $execute)))"
-    ))
-}
-
-/// Encodes a component of a world that imports everything from a whole core module.
-pub(crate) fn module(text: &str) -> Vec<u8> {
-    let mut module = wat::parse_str(text).unwrap();
-    let mut resolve = wit_parser::Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
-    resolve.push_dir(&wit).unwrap();
-    let world = "package opyard:test;
-        package wasi:random@0.2.3 { interface random { get-random-u64: func() -> u64; } }
-        package wasi:clocks@0.2.0 {
-            interface monotonic-clock { now: func() -> u64; }
-            interface wall-clock {
-                record datetime { seconds: u64, nanoseconds: u32 }
-                now: func() -> datetime;
-            }
-        }
-        package wasi:io@0.2.0 {
-            interface error { resource error; }
-            interface streams {
-                use error.{error};
-                variant stream-error { last-operation-failed(error), closed }
-                resource output-stream {
-                    blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
-                }
-            }
-        }
-        package wasi:cli@0.2.0 {
-            interface stderr { use wasi:io/streams@0.2.0.{output-stream}; get-stderr: func() -> output-stream; }
-            interface stdout { use wasi:io/streams@0.2.0.{output-stream}; get-stdout: func() -> output-stream; }
-            interface exit { exit: func(status: result); }
-            interface environment { get-arguments: func() -> list<string>; }
-        }
-        package wasi:filesystem@0.2.0 {
-            interface types { resource descriptor; }
-            interface preopens {
-                use types.{descriptor};
-                get-directories: func() -> list<tuple<descriptor, string>>;
-            }
-        }
-        package wasi:sockets@0.2.0 { interface tcp-create-socket { create-tcp-socket: func(family: u8) -> u32; } }
-        world test {
-            import wasi:random/random@0.2.3;
-            import wasi:clocks/monotonic-clock@0.2.0;
-            import wasi:clocks/wall-clock@0.2.0;
-            import wasi:cli/stderr@0.2.0;
-            import wasi:cli/stdout@0.2.0;
-            import wasi:cli/exit@0.2.0;
-            import wasi:cli/environment@0.2.0;
-            import wasi:filesystem/preopens@0.2.0;
-            import wasi:sockets/tcp-create-socket@0.2.0;
-            include opyard:op/op@0.1.0;
-            import opyard:op/execution@0.1.0;
-            import opyard:resources/object-store@0.1.0;
-            import opyard:resources/key-value@0.1.0;
-        }";
-    let package = resolve.push_str("test.wit", world).unwrap();
-    let world = resolve.select_world(&[package], None).unwrap();
-    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
-    wit_component::ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }

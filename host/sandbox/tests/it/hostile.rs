@@ -14,16 +14,12 @@ use opyard_model::value::ArtifactRef;
 use opyard_sandbox::SandboxSettings;
 use opyard_store::artifact::{ArtifactReader, ArtifactStore, ArtifactWriter, Put};
 use opyard_store::error::{StoreError, StoreErrorKind};
+use opyard_tests::guests::{component, execute};
 use serde_json::json;
 
-use crate::harness::{Bench, Came, Probe, cache, component};
+use crate::harness::{Bench, Came, Probe, cache};
 
 const MIB: u64 = 1 << 20;
-
-/// `(func $execute ..)` around a body.
-fn execute(imports: &str, body: &str) -> String {
-    format!("{imports} (func $execute (param i32 i32) (result i32) {body} (i32.const 0))")
-}
 
 const LOG: &str = "(import \"opyard:op/events@0.1.0\" \"log\" (func $log (param i32 i32 i32 i32 i32)))";
 const OUTPUT: &str = "(import \"opyard:op/io@0.1.0\" \"output\" (func $output (param i32 i32 i32)))

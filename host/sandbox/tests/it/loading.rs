@@ -5,8 +5,9 @@ use std::fs;
 use opyard_model::error::Code;
 use opyard_model::limits::ByteSize;
 use opyard_sandbox::{ComponentBounds, SandboxSettings};
+use opyard_tests::guests::component;
 
-use crate::harness::{Bench, component};
+use crate::harness::Bench;
 
 const NOTHING: &str = "(func $execute (param i32 i32) (result i32) (i32.const 0))";
 
