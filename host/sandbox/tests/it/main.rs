@@ -4,6 +4,7 @@
 
 mod cost;
 mod harness;
+mod hermetic;
 mod hostile;
 mod loading;
 mod managers;
