@@ -166,6 +166,9 @@ pub(crate) enum Op {
     /// Show what a component ships and what it could ever reach, without running any of its ops
     #[command(after_help = "Example:\n  opyard op inspect target/guests/penguins.wasm")]
     Inspect(Inspect),
+    /// Show what changes when one component takes the place of another: what it reaches, ports, config, resources
+    #[command(after_help = "Example:\n  opyard op diff stats-1.4.2.wasm stats-1.5.0.wasm")]
+    Diff(OpDiff),
     /// Run ops on the inputs of test files, without a yard, and compare what comes of it with snapshots
     #[command(after_help = "\
 Example:
@@ -501,6 +504,14 @@ pub(crate) struct Doctor {
 pub(crate) struct Inspect {
     /// The component file
     pub(crate) component: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OpDiff {
+    /// The component file that is used now
+    pub(crate) old: PathBuf,
+    /// The one that is to take its place
+    pub(crate) new: PathBuf,
 }
 
 fn parse_tag(text: &str) -> Result<(String, String), String> {

@@ -25,4 +25,5 @@ pub mod state;
 pub mod step;
 pub mod supply;
 pub mod time;
+pub mod upgrade;
 pub mod value;

@@ -312,3 +312,25 @@ fn wrong_calls_are_told() {
         assert_eq!(told["error"]["blame"], "author", "{told}");
     }
 }
+
+#[test]
+fn an_upgrade_is_told_from_what_it_replaces() {
+    let project = Project::new("opyard: 1\n");
+    let (textkit, penguins) = (component("textkit"), component("penguins"));
+    let (old, new) = (textkit.to_str().unwrap(), penguins.to_str().unwrap());
+    let (out, _) = project.expect(&["op", "diff", old, new], 0);
+    for part in ["breaks", "op 'merge'", "it is gone", "adds", "op 'fit'", "it is new", "may need other definitions"] {
+        assert!(out.contains(part), "`{part}` is not in:\n{out}");
+    }
+    let (out, _) = project.expect(&["op", "diff", old, old], 0);
+    assert!(out.contains("the same component"), "{out}");
+    // The binaries say what they import, whatever they say of themselves.
+    let probe = component("probe");
+    let (out, _) = project.expect(&["op", "diff", "--json", new, probe.to_str().unwrap()], 0);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["changes"][0]["gravity"], "reaches");
+    let words = told["changes"].as_array().unwrap().iter().filter_map(|change| change["what"].as_str());
+    assert!(words.into_iter().any(|what| what == "it imports 'opyard:op/execution@0.1.0'"), "{out}");
+    project.expect(&["op", "diff", old, "nothing.wasm"], 2);
+    assert!(!project.path().join(".opyard").exists(), "looking at files makes no yard");
+}

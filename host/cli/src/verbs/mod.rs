@@ -67,6 +67,7 @@ pub(crate) async fn run(cli: Cli, screen: &Screen) -> Outcome {
         Verb::Op(Op::Verify(args)) => Box::pin(supply::verify(&global, &args, screen)).await,
         Verb::Op(Op::Test(args)) => op_test::test(&global, &args, screen).await,
         Verb::Op(Op::Inspect(args)) => inspect::inspect(&global, &args, screen).await,
+        Verb::Op(Op::Diff(args)) => inspect::diff(&global, &args, screen).await,
     }
 }
 
